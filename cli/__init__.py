@@ -1,0 +1,1 @@
+"""The `usher` command: one file per verb."""

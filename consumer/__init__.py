@@ -1,0 +1,1 @@
+"""Queue → effect: decode → effect → decide → settle."""

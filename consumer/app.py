@@ -1,0 +1,198 @@
+"""A consumer process: settings in, one effect running on its queue until it is told to stop.
+
+The only place where a consumer's parts are put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from consumer.breaker import Probe, State
+from consumer.consume import Consumer, Effect, Limits, one_by_one
+from consumer.metrics import ConsumerMetrics
+from consumer.provider import chosen_provider
+from consumer.provision_database import ProvisionDatabase
+from consumer.settings import ConsumerSettings
+from consumer.subscription import Subscription
+from consumer.sync_user import SyncUser
+from shared import health, messages, postgres
+from shared.broker import BrokerLink
+from shared.errors import SettingsError
+from shared.events import DatabaseEvent
+from shared.topology import EVENTS_EXCHANGE
+
+log = structlog.get_logger()
+
+ANNOUNCE_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an effect brings along: itself, and how to see whether what it needs is there."""
+
+    effect: Effect
+    probe: Probe
+
+
+@asynccontextmanager
+async def _sync_user(
+    settings: ConsumerSettings, _outbound: BrokerLink, _registry: CollectorRegistry
+) -> AsyncIterator[Parts]:
+    async with _pool(settings, "usher sync_user") as pool:
+        yield Parts(one_by_one(SyncUser(pool)), lambda: postgres.ping(pool))
+
+
+@asynccontextmanager
+async def _provision_database(
+    settings: ConsumerSettings, outbound: BrokerLink, registry: CollectorRegistry
+) -> AsyncIterator[Parts]:
+    async def announce(event: DatabaseEvent) -> None:
+        await outbound.publish(
+            messages.event_message(event),
+            EVENTS_EXCHANGE,
+            event.type,
+            timeout_s=ANNOUNCE_TIMEOUT_S,
+        )
+
+    # The provider has connections of its own: an event keeps one for the user's lock while it is at work.
+    async with (
+        _pool(settings, "usher provider") as shared,
+        chosen_provider(settings, shared, registry) as chosen,
+        _pool(settings, "usher provision_database") as pool,
+    ):
+        effect = ProvisionDatabase(
+            pool,
+            chosen.provider,
+            chosen.regions,
+            settings.deletion_holdback,
+            announce,
+        )
+        yield Parts(one_by_one(effect), effect.check)
+
+
+# Effect → its parts. One name per effect everywhere.
+EFFECTS: Final[
+    dict[
+        str,
+        Callable[[ConsumerSettings, BrokerLink, CollectorRegistry], contextlib.AbstractAsyncContextManager[Parts]],
+    ]
+] = {
+    "sync_user": _sync_user,
+    "provision_database": _provision_database,
+}
+
+
+async def run(name: str, settings: ConsumerSettings, *, ready: Callable[[int], None] | None = None) -> None:
+    """Run the effect `name` until SIGTERM or SIGINT; `ready` is told the internal port."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    outbound = BrokerLink(settings.amqp_addresses(), name=f"usher {name} out")
+    registry = CollectorRegistry()
+    async with EFFECTS[name](settings, outbound, registry) as parts:
+        consumer = _consumer(name, settings, outbound, parts, registry)
+        app = health.internal_app(registry, _checks(consumer), lambda: _details(consumer))
+        close, port = await _serve(app, settings)
+        log.info("consumer_started", effect=name, internal_port=port)
+        if ready is not None:
+            ready(port)
+        try:
+            await _run_until(stop.wait, consumer, settings.stop_timeout.total_seconds())
+        finally:
+            await close()
+    log.info("consumer_stopped", effect=name)
+
+
+async def _serve(app: web.Application, settings: ConsumerSettings) -> tuple[Callable[[], Awaitable[None]], int]:
+    try:
+        return await health.serve(app, settings.consumer_internal_host, settings.consumer_internal_port)
+    except OSError as error:
+        raise SettingsError(
+            f"CONSUMER_INTERNAL_PORT: cannot listen there ({error.strerror or error}): every consumer on a machine "
+            "needs its own; 0 takes any free one",
+        ) from error
+
+
+async def _run_until(stopped: Callable[[], Awaitable[object]], consumer: Consumer, deadline_s: float) -> None:
+    running = asyncio.create_task(consumer.run())
+    stopping = asyncio.ensure_future(stopped())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        log.info("consumer_stopping", effect=consumer.name, in_flight=consumer.in_flight)
+        await consumer.stop(deadline_s)
+        running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await consumer.close()
+
+
+def _consumer(
+    name: str,
+    settings: ConsumerSettings,
+    outbound: BrokerLink,
+    parts: Parts,
+    registry: CollectorRegistry,
+) -> Consumer:
+    limits = Limits(workers=settings.consumer_concurrency, max_attempts=settings.max_attempts)
+    subscription = Subscription(name, addresses=settings.amqp_addresses(), prefetch=limits.prefetch)
+    return Consumer(
+        name,
+        parts.effect,
+        subscription=subscription,
+        outbound=outbound,
+        probe=parts.probe,
+        limits=limits,
+        metrics=ConsumerMetrics(registry, name, subscription.queue),
+    )
+
+
+def _checks(consumer: Consumer) -> dict[str, health.Check]:
+    subscription = consumer.subscription
+    return {
+        "broker_in": lambda: None if subscription.link.state.open else subscription.link.state.trouble or "connecting",
+        "broker_out": lambda: None if consumer.outbound.state.open else consumer.outbound.state.trouble or "connecting",
+        "registered": lambda: None if subscription.registered or _paused(consumer) else "not a consumer of the queue",
+        "dependency": lambda: consumer.breaker.state.reason or "down" if _paused(consumer) else None,
+    }
+
+
+def _paused(consumer: Consumer) -> bool:
+    return consumer.breaker.state.state is State.OPEN
+
+
+def _details(consumer: Consumer) -> dict[str, object]:
+    state = consumer.breaker.state
+    return {
+        "effect": consumer.name,
+        "in_flight": consumer.in_flight,
+        "breaker": {"state": state.state, "since": state.since.isoformat(), "reason": state.reason},
+    }
+
+
+@asynccontextmanager
+async def _pool(settings: ConsumerSettings, name: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await postgres.create_pool(
+        settings.database_url.get_secret_value(),
+        max_size=settings.consumer_concurrency + 2,
+        name=name,
+    )
+    try:
+        yield pool
+    finally:
+        # A graceful close waits for queries under way; what hangs is cut.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await pool.close()
+        pool.terminate()

@@ -1,0 +1,238 @@
+"""The loop of every consumer, a straight pipe: decode → effect → decide → settle.
+
+Goes in: a queue and an effect. Comes out: every message acknowledged, on the retry ladder, or dead-lettered.
+Promise: a message is acknowledged only after its effect, or after a confirmed copy; what is not settled comes again.
+
+One message's life: the broker pushes it to the subscription; a worker takes it (with others, when the effect takes
+batches), decodes it, hands the event to the effect, lets `decide` say what follows from the error, and `settle` does
+it. Workers bound what is done at once, the prefetch bounds what waits.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from consumer.breaker import Breaker, Probe, State
+from consumer.delivery import AmqpDelivery, HeaderValue
+from consumer.metrics import ConsumerMetrics
+from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Outcome, Retry, decide
+from consumer.report import report
+from consumer.settle import Settler
+from consumer.subscription import Subscription
+from shared.broker import BrokerLink
+from shared.errors import ConsumerCrashed, DecodeError, DependencyDown, EffectError, PublishError
+from shared.events import UserEvent, decode
+
+log = structlog.get_logger()
+
+COPY_TIMEOUT_S: Final = 5.0
+SETTLE_AGAIN_S: Final = 1.0
+
+# An effect on several events: one error (or None) for each, in their order. Raising fails all of them alike.
+Effect = Callable[[Sequence[UserEvent]], Awaitable[Sequence[Exception | None]]]
+
+
+def one_by_one(effect: Callable[[UserEvent], Awaitable[None]]) -> Effect:
+    """An effect on single events, as the loop wants it."""
+
+    async def each(events: Sequence[UserEvent]) -> list[Exception | None]:
+        return [await _error_of(effect(event)) for event in events]
+
+    return each
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a consumer takes on: `workers` at once, each up to `batch` events; attempts before it gives up."""
+
+    workers: int = 8
+    batch: int = 1
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+    @property
+    def prefetch(self) -> int:
+        return 2 * self.workers * self.batch
+
+
+class Consumer:
+    """Runs one effect on its queue until stopped. Heals its connections; pauses while its dependency is down.
+
+    `outbound` is another connection than the subscription's: an alarm blocks those that publish, and acks must go on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        effect: Effect,
+        *,
+        subscription: Subscription,
+        outbound: BrokerLink,
+        probe: Probe,
+        limits: Limits,
+        metrics: ConsumerMetrics,
+    ) -> None:
+        self.name = name
+        self._effect = effect
+        self._limits = limits
+        self._metrics = metrics
+        self.subscription = subscription
+        self.outbound = outbound
+        self.breaker = Breaker(probe, changed=self._breaker_changed)
+        self._settler = Settler(self.subscription.queue, self._copy)
+        self._stopping = False
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._changes: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        return self._busy
+
+    async def run(self) -> None:
+        """Consume until cancelled; call `stop` first to end cleanly."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.outbound.run())
+            tasks.create_task(self.subscription.link.run())
+            tasks.create_task(self.breaker.run())
+            for _ in range(self._limits.workers):
+                tasks.create_task(self._work())
+
+    async def stop(self, deadline_s: float) -> None:
+        """Take no more, finish what is under way within `deadline_s`, give the rest back; then cancel `run`."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self.subscription.want(0)
+                await self.subscription.give_back()
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("stop_deadline_passed", queue=self.subscription.queue, in_flight=self._busy)
+
+    async def close(self) -> None:
+        """Wait for connections on their way out; after `run` has ended."""
+        for link in (self.subscription.link, self.outbound):
+            await link.close()
+
+    async def _work(self) -> None:
+        while True:
+            batch = await self.subscription.take(self._limits.batch)
+            self._set_busy(self._busy + len(batch))
+            try:
+                await self._consume(batch)
+            finally:
+                self._set_busy(self._busy - len(batch))
+
+    async def _consume(self, batch: Sequence[AmqpDelivery]) -> None:
+        decoded = [_decoded(delivery) for delivery in batch]
+        errors = await self._applied([event for event in decoded if isinstance(event, UserEvent)])
+        for delivery, event in zip(batch, decoded, strict=True):
+            error = errors.pop(0) if isinstance(event, UserEvent) else event
+            self._note_dependency(error)
+            outcome = decide(error, delivery.attempt, max_attempts=self._limits.max_attempts)
+            if await self._settle(delivery, outcome):
+                report(self.name, self._metrics, delivery, event, outcome, error)
+
+    async def _applied(self, events: list[UserEvent]) -> list[Exception | None]:
+        """One error or None for each event."""
+        if not events:
+            return []
+        try:
+            errors = list(await self._effect(events))
+        except Exception as error:  # noqa: BLE001 - any error of an effect is a bounded retry, never a dead consumer
+            errors = [error] * len(events)
+        if len(errors) != len(events):
+            errors = [RuntimeError("the effect gave another number of results than events")] * len(events)
+        return errors
+
+    def _note_dependency(self, error: Exception | None) -> None:
+        match error:
+            case None:
+                self.breaker.succeeded()
+            case DependencyDown():
+                self.breaker.failed(error)
+            case DecodeError() | ConsumerCrashed():
+                pass  # the effect was not asked
+            case EffectError():
+                self.breaker.answered()
+            case _:
+                pass  # a bug says nothing about the dependency
+
+    async def _settle(self, delivery: AmqpDelivery, outcome: Outcome) -> bool:
+        """Settle; while the broker takes no copy, hold the message and try again. False: it will come again."""
+        while not delivery.lost:
+            try:
+                await self._settler.settle(delivery, outcome)
+            except PublishError as error:
+                log.warning("copy_not_confirmed", effect=self.name, event_id=delivery.event_id, error=str(error))
+                if self._stopping:
+                    return False
+                await asyncio.sleep(SETTLE_AGAIN_S)
+            except CONNECTION_EXCEPTIONS:
+                break
+            else:
+                return True
+        log.warning("message_not_settled", effect=self.name, event_id=delivery.event_id)
+        return False
+
+    async def _copy(self, delivery: AmqpDelivery, queue: str, headers: Mapping[str, HeaderValue]) -> None:
+        # The broker's own headers (x-death, x-delivery-count) are left behind: they tell of the original.
+        ours = {name: value for name, value in delivery.headers.items() if not name.startswith("x-")}
+        await self.outbound.publish(delivery.copy({**ours, **headers}), "", queue, timeout_s=COPY_TIMEOUT_S)
+
+    def _set_busy(self, busy: int) -> None:
+        self._busy = busy
+        self._metrics.in_flight.set(busy)
+        if busy:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _breaker_changed(self, state: State) -> None:
+        self._metrics.breaker(state)
+        task = asyncio.get_running_loop().create_task(self._follow_breaker())
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+
+    async def _follow_breaker(self) -> None:
+        """Open: no more messages, and what waits is put off uncounted. Half open: one at a time. Closed: all again."""
+        if self._stopping:
+            return
+        match self.breaker.state.state:
+            case State.OPEN:
+                await self.subscription.want(0)
+                await self._put_off_rest()
+            case State.HALF_OPEN:
+                await self.subscription.want(1)
+            case State.CLOSED:
+                await self.subscription.want(self._limits.prefetch)
+
+    async def _put_off_rest(self) -> None:
+        # By a copy, not by a requeue: the broker counts requeues and would give the event up in the end.
+        outcome = decide(DependencyDown("paused: the dependency is down"), 1)
+        for delivery in self.subscription.take_rest():
+            if isinstance(outcome, Retry):
+                await self._settle(delivery, replace(outcome, attempt=delivery.attempt))
+
+
+def _decoded(delivery: AmqpDelivery) -> UserEvent | EffectError:
+    """The event, or why it must not reach the effect."""
+    if delivery.deliveries >= CRASH_DELIVERIES:
+        return ConsumerCrashed(f"handed out {delivery.deliveries} times and never settled")
+    try:
+        event = decode(delivery.body)
+    except DecodeError as error:
+        return error
+    return event if isinstance(event, UserEvent) else DecodeError("not a user's event")
+
+
+async def _error_of(effect: Awaitable[None]) -> Exception | None:
+    try:
+        await effect
+    except Exception as error:  # noqa: BLE001 - every error becomes an outcome
+        return error
+    return None

@@ -1,0 +1,195 @@
+"""Users' databases by `CREATE DATABASE` on one Postgres server: the embedded default, no account needed.
+
+Promise: a database is ours only with our mark on it (its comment names the user); one without is neither adopted nor
+dropped. It is born closed and opened in the transaction that marks it: a kill in between leaves no doubt whose it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import structlog
+
+from consumer.providers import schema
+from consumer.providers.protocol import Found, Place, UserDatabase
+from consumer.providers.session import session
+from shared.errors import DependencyDown, PermanentError, TransientError
+from shared.migrations import Migration
+
+log = structlog.get_logger()
+
+# Copies a template, so it takes as long as the disk; a cut-off one is rolled back by the server.
+CREATE_TIMEOUT_S: Final = 45.0
+# Creating and dropping load the server's disk, and each takes a connection of its own.
+MAX_SESSIONS: Final = 4
+_SESSION: Final = {"application_name": "usher provider", "lock_timeout": "20s"}
+_MARK: Final = "usher: "
+
+# Serializes all that is done to one name, on any copy of Usher, even where the user's lock was lost.
+_LOCK: Final = "select pg_advisory_lock(hashtextextended('usher.provider.' || $1, 0))"
+_LOOK: Final = """
+select
+    oid::text as provider_id,
+    datallowconn as open,
+    shobj_description(oid, 'pg_database') as mark,
+    pg_has_role(datdba, 'usage') as owned
+from pg_database where datname = $1
+"""
+# The server itself quotes: `format` makes statements whose values cannot be parameters.
+# template0 never has a session, so that creations cannot get into each other's way as with template1.
+_CREATE: Final = "select format('create database %I template template0 allow_connections false', $1::text)"
+_SET_MARK: Final = "select format('comment on database %I is %L', $1::text, $2::text)"
+_OPEN: Final = "select format('alter database %I allow_connections true', $1::text)"
+_DROP_FORCED: Final = "select format('drop database if exists %I with (force)', $1::text)"
+_DROP: Final = "select format('drop database if exists %I', $1::text)"
+_INVENTORY: Final = """
+select datname as name, oid::text as provider_id, substr(shobj_description(oid, 'pg_database'), $2) as user_id
+from pg_database where starts_with(shobj_description(oid, 'pg_database'), $1) order by datname
+"""
+_MAY_CREATE: Final = "select rolcreatedb or rolsuper from pg_roles where rolname = current_user"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    provider_id: str
+    open: bool
+    mark: str | None
+    owned: bool
+
+    @property
+    def unfinished(self) -> bool:
+        """Ours, and the creation was cut off: nobody else leaves a closed database without a comment behind."""
+        return self.mark is None and not self.open
+
+    def belongs_to(self, user_id: str) -> bool:
+        return self.unfinished or self.mark == _mark(user_id)
+
+
+class PostgresProvider:
+    """`url` is a login that may create databases; its own database is only used to connect to."""
+
+    name: Final = "postgres"
+
+    def __init__(self, url: str, *, region: str, migrations: Sequence[Migration]) -> None:
+        self._url = url
+        self._region = region
+        self._migrations = tuple(migrations)
+        self._slots = asyncio.Semaphore(MAX_SESSIONS)
+
+    async def create(self, wanted: UserDatabase) -> Place:
+        async with self._session(wanted.name) as connection:
+            seen = await _look(connection, wanted.name)
+            if seen is None:
+                seen = await _create_closed(connection, wanted.name)
+            if not seen.belongs_to(wanted.user_id):
+                raise PermanentError(
+                    f"a database {wanted.name} is there and is not ours: rename or drop it, then redrive"
+                )
+            _refuse_unowned(seen, wanted.name)
+            if seen.unfinished:
+                await _mark_and_open(connection, wanted)
+            return Place(provider_id=seen.provider_id, region=self._region, host=_host(self._url))
+
+    async def prepare(self, database: UserDatabase) -> int:
+        async with self._slots:
+            return await schema.migrate(_url_of(self._url, database.name), self._migrations)
+
+    async def delete(self, database: UserDatabase) -> None:
+        async with self._session(database.name) as connection:
+            seen = await _look(connection, database.name)
+            if seen is None:
+                return
+            if not seen.belongs_to(database.user_id):
+                log.warning("strangers_database_left_alone", user_id=database.user_id, name=database.name)
+                return
+            _refuse_unowned(seen, database.name)
+            await _drop(connection, database.name)
+
+    async def connection_url(self, database: UserDatabase) -> str:
+        async with self._session() as connection:
+            seen = await _look(connection, database.name)
+        if seen is None or not seen.belongs_to(database.user_id):
+            raise PermanentError(f"there is no database {database.name}")
+        return _url_of(self._url, database.name)
+
+    async def inventory(self) -> Sequence[Found]:
+        async with self._session() as connection:
+            rows = await connection.fetch(_INVENTORY, _MARK, len(_MARK) + 1)
+        return [Found(region=self._region, **row) for row in rows]
+
+    async def check(self) -> None:
+        async with self._session() as connection:
+            if not await connection.fetchval(_MAY_CREATE):
+                raise DependencyDown(
+                    "PROVIDER_POSTGRES_URL: this login may not create databases (alter role … createdb)"
+                )
+
+    @asynccontextmanager
+    async def _session(self, name: str | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of its own; with `name`, nobody else does anything to that database meanwhile."""
+        async with self._slots, session(self._url, **_SESSION) as connection:
+            if name is not None:
+                await connection.execute(_LOCK, name)  # until the session ends
+            yield connection
+
+
+async def _look(connection: asyncpg.Connection[asyncpg.Record], name: str) -> _Seen | None:
+    row = await connection.fetchrow(_LOOK, name)
+    return _Seen(**row) if row else None
+
+
+def _refuse_unowned(seen: _Seen, name: str) -> None:
+    """Made with another login. Postgres would refuse it as it refuses a login without any rights, for all alike."""
+    if not seen.owned:
+        raise PermanentError(
+            f"database {name} belongs to another login than that of PROVIDER_POSTGRES_URL: "
+            "alter database … owner to …, then redrive"
+        )
+
+
+async def _create_closed(connection: asyncpg.Connection[asyncpg.Record], name: str) -> _Seen:
+    try:
+        await connection.execute(await connection.fetchval(_CREATE, name), timeout=CREATE_TIMEOUT_S)
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+        log.info("database_was_there", name=name)  # somebody who does not take our lock; the mark decides
+    seen = await _look(connection, name)
+    if seen is None:
+        raise TransientError(f"database {name} vanished while it was created")
+    return seen
+
+
+async def _mark_and_open(connection: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase) -> None:
+    async with connection.transaction():
+        await connection.execute(await connection.fetchval(_SET_MARK, wanted.name, _mark(wanted.user_id)))
+        await connection.execute(await connection.fetchval(_OPEN, wanted.name))
+
+
+async def _drop(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+    try:
+        await connection.execute(await connection.fetchval(_DROP_FORCED, name))
+    except asyncpg.InsufficientPrivilegeError:
+        # It is ours, but sessions of others are in it, which this login may not end. Autovacuum leaves when it is
+        # asked; for anybody else this fails with "in use" and is tried again.
+        await connection.execute(await connection.fetchval(_DROP, name))
+
+
+def _mark(user_id: str) -> str:
+    return f"{_MARK}{user_id}"
+
+
+def _url_of(url: str, name: str) -> str:
+    """The same login at another database. Put together by hand: urlunsplit loses the slashes of an empty host."""
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}/{quote(name, safe='')}{query}"
+
+
+def _host(url: str) -> str | None:
+    """Host and port without the login; None for a Unix socket."""
+    return urlsplit(url).netloc.rpartition("@")[2] or None

@@ -1,0 +1,115 @@
+"""How fast all copies of the consumer together may ask Xata: one row in Postgres says when the next request leaves.
+
+In: a wish to send. Out: its turn, at even distances, whoever asked. Promise: never more than the rate, however many
+copies; who would have to wait long is sent away (`NotYet`) without taking a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from consumer.providers.protocol import QuotaBlocked
+from shared import postgres
+from shared.errors import NotYet
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+PACE: Final = "pace"
+CREATING: Final = "creating"
+
+# clock_timestamp, not now: who waited for the row's lock must not go by the time before.
+_TAKE: Final = """
+insert into xata_pace as row (key, free_at) values ($1, clock_timestamp() + $2::float8 * interval '1 second')
+on conflict (key) do update set
+    free_at = greatest(row.free_at, clock_timestamp()) + $2::float8 * interval '1 second'
+where row.free_at <= clock_timestamp() + $3::float8 * interval '1 second'
+returning extract(epoch from free_at - clock_timestamp())::float8 - $2::float8
+"""
+_HOLD: Final = """
+insert into xata_pace as row (key, free_at) values ($1, clock_timestamp() + $2::float8 * interval '1 second')
+on conflict (key) do update set free_at = greatest(row.free_at, excluded.free_at)
+"""
+_LEFT: Final = "select extract(epoch from free_at - clock_timestamp())::float8 from xata_pace where key = $1"
+
+_LOCK_CREATIONS: Final = "select pg_advisory_xact_lock(hashtextextended('usher.xata.creations.' || $1, 0))"
+_FORGET_OLD: Final = "delete from xata_creations where created_at < now() - interval '2 hours'"
+_CLAIM: Final = """
+with spent as (
+    select count(*) as spent, extract(epoch from min(created_at) + interval '1 hour' - now())::float8 as first_ends_s
+    from xata_creations where kind = $1 and created_at > now() - interval '1 hour'
+), claimed as (
+    insert into xata_creations (kind) select $1 from spent where spent < $2 returning creation_id
+)
+select creation_id, first_ends_s from spent left join claimed on true
+"""
+_REFUND: Final = "delete from xata_creations where creation_id = $1"
+
+
+class Pace:
+    """`patience_s` is how long a worker is held at most until its turn."""
+
+    def __init__(self, pool: Pool, *, requests_per_s: float, patience_s: float) -> None:
+        self._pool = pool
+        self._distance_s = 1 / requests_per_s
+        self._patience_s = patience_s
+
+    async def turn(self) -> None:
+        """Wait until a request may leave.
+
+        Raises:
+            NotYet: that would take longer than is right for a worker.
+        """
+        async with postgres.translated():
+            wait_s = await self._pool.fetchval(_TAKE, PACE, self._distance_s, self._patience_s)
+        if wait_s is None:
+            raise NotYet("the pace of requests to Xata is used up", await self._left_s(PACE))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    async def hold(self, seconds: float) -> None:
+        """Nobody sends anything for so long: Xata asked for it."""
+        async with postgres.translated():
+            await self._pool.execute(_HOLD, PACE, seconds)
+
+    async def pause_creating(self, seconds: float) -> None:
+        async with postgres.translated():
+            await self._pool.execute(_HOLD, CREATING, seconds)
+
+    async def creating_allowed(self) -> None:
+        """Raises NotYet while Xata creates nothing."""
+        left_s = await self._left_s(CREATING)
+        if left_s > 0:
+            raise NotYet("Xata has paused the creation of branches", left_s)
+
+    async def claim(self, kind: str, cap_per_hour: int | None) -> int | None:
+        """Count a creation against the rolling hour; what to give to `refund` when it did not come about.
+
+        Raises:
+            QuotaBlocked: the hour's creations are used up.
+        """
+        if cap_per_hour is None:
+            return None
+        async with postgres.translated(), self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_LOCK_CREATIONS, kind)
+            await connection.execute(_FORGET_OLD)
+            row = await connection.fetchrow(_CLAIM, kind, cap_per_hour)
+        assert row is not None  # noqa: S101 - an aggregate has always one row
+        if row["creation_id"] is None:
+            wait_s = max(1.0, row["first_ends_s"] or 0.0)
+            raise QuotaBlocked(f"{cap_per_hour} {kind} creations an hour are allowed and used up", wait_s)
+        return int(row["creation_id"])
+
+    async def refund(self, claim: int | None) -> None:
+        """A creation that Xata refused does not count."""
+        if claim is not None:
+            async with postgres.translated():
+                await self._pool.execute(_REFUND, claim)
+
+    async def _left_s(self, key: str) -> float:
+        async with postgres.translated():
+            left_s = await self._pool.fetchval(_LEFT, key)
+        return max(0.0, left_s or 0.0)

@@ -1,0 +1,285 @@
+"""The pool of projects: which one has room for the next branch, and a new one when none has.
+
+In: a name that needs a place. Out: its `Placement`, reserved in Postgres before anything is asked of Xata.
+Promise: copies that reserve at once never fill a project beyond its limit; Xata is looked at seldom, not once a user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from consumer.providers.protocol import QuotaBlocked, UserDatabase
+from consumer.providers.xata.answers import AlreadyThereError, NotFoundError, UnclearError
+from consumer.providers.xata.api import XataApi
+from consumer.providers.xata.bodies import Limits, Project
+from consumer.providers.xata.configuration import PoolWishes
+from consumer.providers.xata.metrics import XataMetrics
+from consumer.providers.xata.pace import Pace
+from consumer.providers.xata.placements import Placement, Placements
+from consumer.providers.xata.templates import Templates
+from shared import postgres
+from shared.errors import DependencyDown, NotYet
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+log = structlog.get_logger()
+
+# How old what is known of a project may be: while it has room, and when none has.
+AGE_S: Final = 600.0
+AGE_WHEN_FULL_S: Final = 30.0
+# Whoever died while looking is not waited for longer; two looks at once cost requests, no more.
+LOOK_LASTS_S: Final = 20.0
+QUOTA_RETRY_S: Final = 300.0
+BUSY_RETRY_S: Final = 2.0
+WARN_AT: Final = 0.8
+DEFAULT_MAX_BRANCHES: Final = 100
+
+_KNOW: Final = """
+insert into xata_projects (project, name) select * from unnest($1::text[], $2::text[])
+on conflict (project) do update set name = excluded.name where xata_projects.name <> excluded.name
+"""
+_STALE: Final = """
+select project from xata_projects where project = any($1::text[])
+    and (looked_at is null or looked_at < clock_timestamp() - $2::float8 * interval '1 second') order by project
+"""
+_BEGIN_LOOK: Final = """
+update xata_projects set looking_until = clock_timestamp() + $3::float8 * interval '1 second'
+where project = $1
+    and (looked_at is null or looked_at < clock_timestamp() - $2::float8 * interval '1 second')
+    and (looking_until is null or looking_until < clock_timestamp())
+returning true
+"""
+_END_LOOK: Final = "update xata_projects set looking_until = null where project = $1"
+_NOTE: Final = """
+update xata_projects set max_branches = $2, lacks = $4, looked_at = clock_timestamp(), others = $5 + (
+    select count(*) from unnest($3::text[]) as listed(name)
+    where not exists (select from xata_placements as own where own.project = $1 and own.name = listed.name)
+)
+where project = $1
+"""
+_NOTE_FULL: Final = """
+update xata_projects set full_until = clock_timestamp() + $2::float8 * interval '1 second', looked_at = null
+where project = $1
+"""
+_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('usher.xata.placements', 0))"
+_RESERVE: Final = """
+with pool as (
+    select project, max_branches - others - (
+        select count(*) from xata_placements as own where own.project = xata_projects.project
+    ) as room
+    from xata_projects
+    where project = any($4::text[]) and max_branches is not null and not ($3 = any(lacks))
+        and (full_until is null or full_until < clock_timestamp())
+)
+insert into xata_placements (name, user_id, region, project)
+select $1, $2, $3, project from pool where room > 0 order by room desc, project limit 1
+on conflict (name) do nothing
+returning true
+"""
+_FILL: Final = """
+select count(*) as projects, count(*) filter (where max_branches is null) as unknown,
+    coalesce(sum(max_branches), 0) as room,
+    coalesce(sum(others), 0) + (select count(*) from xata_placements where project = any($1::text[])) as used
+from xata_projects where project = any($1::text[])
+"""
+
+
+class Projects:
+    def __init__(  # noqa: PLR0913 - the allocation is where everything about room meets
+        self,
+        pool: Pool,
+        api: XataApi,
+        pace: Pace,
+        placements: Placements,
+        templates: Templates,
+        wishes: PoolWishes,
+        metrics: XataMetrics,
+        *,
+        sleep_after_minutes: int | None,
+    ) -> None:
+        self._pool = pool
+        self._api = api
+        self._pace = pace
+        self._placements = placements
+        self._templates = templates
+        self._wishes = wishes
+        self._metrics = metrics
+        self._sleep_after_minutes = sleep_after_minutes
+        self._members: tuple[float, list[Project]] | None = None
+        self._limits: tuple[float, Limits] | None = None
+        self._finding_room = asyncio.Lock()
+        self._warned = False
+
+    async def place(self, wanted: UserDatabase, region: str) -> Placement:
+        """The name's place: where it was before, or reserved now.
+
+        Raises:
+            QuotaBlocked: no project has room and none may be made.
+            NotYet: another copy is just finding out.
+        """
+        placed = await self._placements.find(wanted.name)
+        if placed is None and wanted.project is not None:
+            await self._placements.remember(wanted, region)
+            placed = await self._placements.find(wanted.name)
+        if placed is not None:
+            return placed
+        members = await self.members()
+        await self._look(members, AGE_S)
+        placed = await self._reserve(wanted, region, members)
+        if placed is None:
+            async with self._finding_room:
+                placed = await self._find_room(wanted, region)
+        return placed
+
+    async def full(self, placement: Placement) -> None:
+        """Xata says that the project takes no more: give the place in it back.
+
+        Raises:
+            NotYet: a request that has no answer could still make the branch there.
+        """
+        async with postgres.translated():
+            await self._pool.execute(_NOTE_FULL, placement.project, AGE_WHEN_FULL_S)
+        if not await self._placements.release(placement):
+            left_s = max(BUSY_RETRY_S, placement.unanswered_s)
+            raise NotYet("an earlier request to create the branch has no answer yet", left_s)
+
+    async def members(self, *, age_s: float = AGE_S) -> list[str]:
+        """The ids of the pool's projects."""
+        if self._members is None or time.monotonic() - self._members[0] > age_s:
+            projects = await self._list()
+            async with postgres.translated():
+                columns = [project.id for project in projects], [project.name for project in projects]
+                await self._pool.execute(_KNOW, *columns)
+            self._members = time.monotonic(), projects
+        return [project.id for project in self._members[1]]
+
+    async def hourly_cap(self) -> int | None:
+        """How many branches may be created in an hour."""
+        caps = ((await self._organization()).branches_per_hour, self._wishes.branches_per_hour)
+        return min((cap for cap in caps if cap is not None), default=None)
+
+    async def _list(self) -> list[Project]:
+        given, prefix = self._wishes.given, self._wishes.prefix
+        if prefix is None and all(name.startswith("prj_") for name in given):
+            return [Project(name, name) for name in given]
+        listed = await self._api.projects()
+        missing = [name for name in given if not any(name in {project.id, project.name} for project in listed)]
+        if missing:
+            raise DependencyDown(f"XATA_PROJECTS NAMES WHAT XATA_ORGANIZATION DOES NOT HAVE: {', '.join(missing)}")
+        return [
+            project
+            for project in listed
+            if project.id in given or project.name in given or (prefix and project.name.startswith(prefix))
+        ]
+
+    async def _look(self, members: list[str], age_s: float) -> None:
+        """Bring what is known of the projects up to date, unless another copy is at it."""
+        async with postgres.translated():
+            stale = [row["project"] for row in await self._pool.fetch(_STALE, members, age_s)]
+        for project in stale:
+            async with postgres.translated():
+                mine = await self._pool.fetchval(_BEGIN_LOOK, project, age_s, LOOK_LASTS_S)
+            if not mine:
+                continue
+            try:
+                await self._look_at(project)
+            finally:
+                async with postgres.translated():
+                    await self._pool.execute(_END_LOOK, project)
+
+    async def _look_at(self, project: str) -> None:
+        try:
+            most = (await self._api.project_limits(project)).branches_per_project or DEFAULT_MAX_BRANCHES
+            branches = await self._api.branches(project)
+        except NotFoundError:
+            log.warning("xata_project_missing", project=project)
+            most, branches = 0, []
+        names = [branch.name for branch in branches]
+        lacks, to_make = self._templates.lacking(branches), self._templates.to_make(branches)
+        async with postgres.translated():
+            await self._pool.execute(_NOTE, project, most, names, lacks, to_make)
+
+    async def _reserve(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
+        async with postgres.translated(), self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_LOCK)
+            await connection.fetchval(_RESERVE, wanted.name, wanted.user_id, region, members)
+        placed = await self._placements.find(wanted.name)
+        if placed is not None:
+            await self._report(members)
+        return placed
+
+    async def _find_room(self, wanted: UserDatabase, region: str) -> Placement:
+        members = await self.members(age_s=AGE_WHEN_FULL_S)
+        await self._look(members, AGE_WHEN_FULL_S)
+        placed = await self._reserve(wanted, region, members)
+        if placed is None and await self._may_make_one():
+            await self._make_one()
+            members = await self.members(age_s=0)
+            await self._look(members, AGE_WHEN_FULL_S)
+            placed = await self._reserve(wanted, region, members)
+        if placed is not None:
+            return placed
+        used, room, unknown = await self._report(members)
+        if unknown:
+            raise NotYet("another copy looks at a project", BUSY_RETRY_S)
+        raise QuotaBlocked(
+            f"no project has room for a branch in {region}: {used} of {room} are used in {len(members)} projects; "
+            "add to XATA_PROJECTS, raise XATA_MAX_PROJECTS or ask Xata for more",
+            QUOTA_RETRY_S,
+        )
+
+    async def _may_make_one(self) -> bool:
+        prefix = self._wishes.prefix
+        if prefix is None or self._members is None:
+            return False
+        made = sum(project.name.startswith(prefix) for project in self._members[1])
+        return made < self._wishes.most
+
+    async def _make_one(self) -> None:
+        """A project of the next free name; the same for all copies, so that at once they make one, not three."""
+        names = {project.name for project in self._members[1]} if self._members else set()
+        prefix = self._wishes.prefix or ""
+        name = next(name for number in range(1, len(names) + 2) if (name := f"{prefix}{number}") not in names)
+        claim = await self._pace.claim("project", (await self._organization()).projects_per_hour)
+        try:
+            await self._api.create_project(name, sleep_after_minutes=self._sleep_after_minutes)
+        except (AlreadyThereError, UnclearError) as error:
+            # The list tells whether it is there.
+            log.info("xata_project_unclear", name=name, error=type(error).__name__)
+        except Exception:
+            await self._pace.refund(claim)
+            raise
+        else:
+            log.info("xata_project_made", name=name)
+
+    async def _organization(self) -> Limits:
+        if self._limits is None or time.monotonic() - self._limits[0] > AGE_S:
+            try:
+                limits = await self._api.organization_limits()
+            except NotFoundError:  # an older Xata
+                limits = Limits(None, None)
+            self._limits = time.monotonic(), limits
+        return self._limits[1]
+
+    async def _report(self, members: list[str]) -> tuple[int, int, int]:
+        """Used, room in all (with what may still be made), and projects not looked at yet."""
+        async with postgres.translated():
+            row = await self._pool.fetchrow(_FILL, members)
+        assert row is not None and self._members is not None  # noqa: S101, PT018 - aggregates have a row
+        used, room = int(row["used"]), int(row["room"])
+        if self._wishes.prefix is not None:
+            made = sum(project.name.startswith(self._wishes.prefix) for project in self._members[1])
+            each = room // len(members) if room else DEFAULT_MAX_BRANCHES
+            room += max(0, self._wishes.most - made) * each
+        nearly_full = used >= WARN_AT * room
+        self._metrics.pool(used, room, nearly_full=nearly_full)
+        if nearly_full and not self._warned:
+            log.warning("xata_pool_nearly_full", used=used, room=room, projects=len(members))
+        self._warned = nearly_full
+        return used, room, int(row["unknown"])

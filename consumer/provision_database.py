@@ -1,0 +1,200 @@
+"""The effect `provision_database`: one database for a user, or its removal after a holdback.
+
+In: one event. Out: the user's row in `databases` moved on as far as it goes. Promise: any order, duplication, kill or
+concurrency of a user's events ends with one database in its right state, or none, and nothing left at the provider.
+
+First the event's wish is recorded in one statement; then the row is brought to what it says, step by step, whatever the
+event was. Every step can be repeated, so an event that comes again after a kill goes on where the last one was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, assert_never
+
+import asyncpg
+import structlog
+
+from consumer import databases
+from consumer.database_state import State
+from consumer.databases import Database
+from consumer.providers.names import database_name
+from consumer.providers.protocol import DatabaseProvider, QuotaBlocked, UserDatabase
+from consumer.providers.regions import RegionMap, choose_region
+from shared import postgres
+from shared.errors import DependencyDown, NotYet, PermanentError, ThrottledError, UsherError
+from shared.events import DatabaseData, DatabaseEvent, UserEvent
+
+if TYPE_CHECKING:
+    from consumer.databases import Connection
+
+log = structlog.get_logger()
+
+BUSY_RETRY_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionDatabase:
+    """The effect with its collaborators. `pool` needs a connection for each event that is taken at once.
+
+    The connection is kept while the provider works, because it holds the user's lock; nothing waits for a second one.
+    """
+
+    pool: asyncpg.Pool[asyncpg.Record]
+    provider: DatabaseProvider
+    regions: RegionMap
+    holdback: timedelta
+    announce: Callable[[DatabaseEvent], Awaitable[None]]
+
+    async def __call__(self, event: UserEvent) -> None:
+        """Do what the event asks for.
+
+        Raises:
+            NotYet: another worker is at it, the provider is, or the holdback is not over.
+            EffectError: as the provider and Postgres say.
+            PublishError: `database.ready` was not confirmed.
+        """
+        async with postgres.translated(), self.pool.acquire() as connection:
+            await self._record_wish(connection, event)
+            if not await databases.try_lock(connection, event.subject):
+                raise NotYet("another worker is at this user's database", BUSY_RETRY_S)
+            while await self._advance(connection, event):
+                pass
+
+    async def check(self) -> None:
+        """Whether events can be worked on, for the breaker.
+
+        Raises:
+            DependencyDown: Postgres or the provider cannot.
+        """
+        await postgres.ping(self.pool)
+        await self.provider.check()
+
+    async def _record_wish(self, connection: Connection, event: UserEvent) -> None:
+        region = choose_region(self.regions, asked=event.data.region, country=event.data.country)
+        database = UserDatabase(event.subject, database_name(event.subject), region)
+        match event.type:
+            case "user.created":
+                await databases.want(connection, database, provider=self.provider.name, event_id=event.id)
+            case "user.deleted":
+                await databases.unwant(
+                    connection,
+                    database,
+                    provider=self.provider.name,
+                    event_id=event.id,
+                    happened_at=event.time,
+                    holdback=self.holdback,
+                )
+            case "user.updated":
+                pass  # neither wishes for a database nor away with it
+            case _:
+                assert_never(event.type)
+
+    async def _advance(self, connection: Connection, event: UserEvent) -> bool:
+        """One step of the row towards what it says; whether there may be another."""
+        row = await databases.find(connection, event.subject)
+        if row is None:
+            return False
+        match row.state:
+            case State.REQUESTED | State.CREATING | State.QUOTA_BLOCKED | State.FAILED:
+                await self._create(connection, row)
+                return True
+            case State.READY:
+                await self._announce_once(connection, row, event)
+                return False
+            case State.HELD:
+                return await self._erase_when_due(connection, row, event)
+            case State.DELETING:
+                await self._delete(connection, row)
+                return True
+            case State.DELETED:
+                await self._sweep(row, event)
+                return False
+            case _:
+                assert_never(row.state)
+
+    async def _create(self, connection: Connection, row: Database) -> None:
+        begun = await databases.begin(connection, row.user_id)
+        if begun is None:
+            return  # a deletion came in between: look again
+        try:
+            self._refuse_others(begun)
+            place = await self.provider.create(begun.known)
+            located = await databases.locate(connection, begun.user_id, place)
+            if located is None:
+                return
+            schema_version = await self.provider.prepare(located.known)
+        except QuotaBlocked as blocked:
+            await databases.stop_creating(connection, begun.user_id, State.QUOTA_BLOCKED, str(blocked))
+            raise
+        except (NotYet, DependencyDown, ThrottledError):
+            raise  # waiting, and not this database's fault: it stays `creating`
+        except Exception as error:
+            await databases.stop_creating(connection, begun.user_id, State.FAILED, _reason(error))
+            raise
+        ready = await databases.make_ready(connection, begun.user_id, schema_version)
+        if ready is not None:
+            log.info("database_ready", user_id=ready.user_id, region=ready.region, attempts=ready.attempts)
+
+    async def _announce_once(self, connection: Connection, row: Database, event: UserEvent) -> None:
+        if row.announced_at is not None:
+            return
+        # Publish before noting it: a crash here announces twice under one id, never not at all.
+        await self.announce(_ready_event(row, event.traceparent))
+        await databases.announced(connection, row.user_id)
+
+    async def _erase_when_due(self, connection: Connection, row: Database, event: UserEvent) -> bool:
+        if await databases.erase_when_due(connection, row.user_id) is not None:
+            return True
+        if event.type == "user.deleted":
+            # The deletion itself is the alarm clock; other events need not wait for it.
+            raise NotYet("the database is held back before it is deleted", max(1.0, row.erase_in_s or 0.0))
+        return False
+
+    async def _delete(self, connection: Connection, row: Database) -> None:
+        try:
+            self._refuse_others(row)
+            await self.provider.delete(row.known)
+        except PermanentError as error:
+            await databases.note(connection, row.user_id, _reason(error))
+            raise
+        if await databases.make_deleted(connection, row.user_id) is not None:
+            log.info("database_deleted", user_id=row.user_id)
+
+    async def _sweep(self, row: Database, event: UserEvent) -> None:
+        """A creation that lost its lock may have ended after the deletion: its own event comes again and clears up."""
+        if event.type == "user.created" and row.attempts and row.provider == self.provider.name:
+            await self.provider.delete(row.known)
+
+    def _refuse_others(self, row: Database) -> None:
+        if row.provider != self.provider.name:
+            raise PermanentError(
+                f"this database belongs to provider {row.provider}: redrive it to a consumer with that"
+            )
+
+
+def _ready_event(row: Database, traceparent: str | None) -> DatabaseEvent:
+    """Made from the row alone, so that announcing again is the same event with the same id."""
+    ready_at = row.ready_at or row.changed_at
+    return DatabaseEvent(
+        id=f"{row.name}.ready.{int(ready_at.timestamp() * 1000)}",
+        source=f"usher/{row.provider}",
+        type="database.ready",
+        subject=row.user_id,
+        time=ready_at,
+        data=DatabaseData(
+            provider=row.provider,
+            name=row.name,
+            region=row.region,
+            host=row.host,
+            schema_version=row.schema_version,
+        ),
+        traceparent=traceparent,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """For the operator who reads the row. A bug's text may quote anything, so only its kind is kept."""
+    return str(error) if isinstance(error, UsherError) else f"bug: {type(error).__name__}"

@@ -1,0 +1,58 @@
+"""How a message ends: the only place that acknowledges.
+
+Goes in: a delivery and its outcome. Comes out: nothing. Promise: a copy is confirmed before the original is
+acknowledged, so a crash at any point duplicates and never loses.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar, assert_never
+
+from consumer.delivery import Delivery, HeaderValue
+from consumer.outcome import Ack, DeadLetter, Outcome, Retry
+from shared.events import format_time
+from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, QUEUE, REASON
+from shared.topology import dead_queue_of, retry_queue_of
+
+D = TypeVar("D", bound=Delivery)
+
+# Publishes a copy of the delivery to a queue with these headers added, and returns when the broker has confirmed it.
+Copy = Callable[[D, str, Mapping[str, HeaderValue]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settler(Generic[D]):
+    """Ends the messages of one queue."""
+
+    queue: str
+    copy: Copy[D]
+
+    async def settle(self, delivery: D, outcome: Outcome) -> None:
+        """End `delivery` as `outcome` says.
+
+        Raises:
+            PublishError: the copy was not confirmed; the original is still unsettled, settling again is safe.
+        """
+        match outcome:
+            case Ack():
+                pass
+            case Retry():
+                headers = self._failure(delivery, outcome) | {ATTEMPT: outcome.attempt}
+                await self.copy(delivery, retry_queue_of(self.queue, outcome.delay_s), headers)
+            case DeadLetter():
+                headers = self._failure(delivery, outcome) | {ATTEMPT: delivery.attempt}
+                await self.copy(delivery, dead_queue_of(self.queue), headers)
+            case _:
+                assert_never(outcome)
+        # Confirm before ack: a crash here duplicates, never loses.
+        await delivery.ack()
+
+    def _failure(self, delivery: Delivery, outcome: Retry | DeadLetter) -> dict[str, HeaderValue]:
+        first = delivery.headers.get(FIRST_FAILED_AT)
+        return {
+            REASON: outcome.reason,
+            ERROR: outcome.error,
+            FIRST_FAILED_AT: first if isinstance(first, str) else format_time(datetime.now(UTC)),
+            QUEUE: self.queue,
+        }

@@ -1,0 +1,108 @@
+"""Being a queue's consumer, as the broker sees it: registered, registered again after every loss, or paused.
+
+Goes in: messages the broker pushes. Comes out: `take`, one or several of them at a time.
+Promise: what was taken over a lost channel is never handed on: the broker hands it out again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, ConsumerTag
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from consumer.delivery import AmqpDelivery
+from shared import topology
+from shared.broker import BrokerLink, cancelled_by_somebody
+from shared.declare import check
+
+log = structlog.get_logger()
+
+# A broker that is well answers in milliseconds; a silent connection would be waited for until its heartbeats run out.
+REGISTER_TIMEOUT_S: Final = 5.0
+
+
+class Subscription:
+    """One consumer of an effect's queue. `link.run` must run; `want` says how many unsettled messages it may hold."""
+
+    def __init__(self, effect: str, *, addresses: Sequence[str], prefetch: int) -> None:
+        self.queue = topology.queue_of(effect)
+        self.link = BrokerLink(addresses, name=f"usher {effect} in", on_channel=self._opened, publishes=False)
+        self._queues = tuple(topology.effect_queues(effect, topology.EFFECTS[effect]))
+        self._wanted_prefetch = prefetch
+        self._compare = True
+        self._buffer: asyncio.Queue[AmqpDelivery] = asyncio.Queue()
+        self._channel: AbstractChannel | None = None
+        self._tag: ConsumerTag | None = None
+        self._changing = asyncio.Lock()
+
+    @property
+    def registered(self) -> bool:
+        """Whether the broker has us as a consumer of the queue."""
+        return self._tag is not None and self.link.state.open
+
+    async def take(self, at_most: int) -> list[AmqpDelivery]:
+        """At least one message, and what else is there at once up to `at_most`."""
+        taken: list[AmqpDelivery] = []
+        while not taken or (len(taken) < at_most and not self._buffer.empty()):
+            delivery = await self._buffer.get()
+            if not delivery.lost:
+                taken.append(delivery)
+        return taken
+
+    def take_rest(self) -> list[AmqpDelivery]:
+        """All that is there, without waiting."""
+        return [delivery for _ in range(self._buffer.qsize()) if not (delivery := self._buffer.get_nowait()).lost]
+
+    async def want(self, prefetch: int) -> None:
+        """Hold up to `prefetch` unsettled messages from now on; 0 takes no more."""
+        self._wanted_prefetch = prefetch
+        try:
+            async with asyncio.timeout(REGISTER_TIMEOUT_S):
+                await self._unregister()
+                await self._register()
+        except (*CONNECTION_EXCEPTIONS, TimeoutError):
+            self.link.drop("the consumer could not be registered")
+        except asyncio.CancelledError:
+            if cancelled_by_somebody():
+                raise
+            self.link.drop("the connection closed while the consumer was registered")
+
+    async def give_back(self) -> None:
+        """Hand all that is there back to the queue."""
+        for delivery in self.take_rest():
+            try:
+                await delivery.give_back()
+            except CONNECTION_EXCEPTIONS:
+                log.debug("give_back_on_lost_channel", queue=self.queue)
+
+    async def _opened(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
+        # Arguments are compared once a process: comparing means declaring, which is not for a broker that just healed.
+        await check(connection, topology.Topology((), self._queues), compare=self._compare)
+        self._compare = False
+        underlay = await channel.get_underlay_channel()
+        # The broker ends a consumer without closing anything when its queue is deleted or moves: begin anew.
+        underlay.on_consumer_cancel_callbacks.add(lambda _frame: self.link.drop("the broker cancelled the consumer"))
+        self._channel, self._tag = channel, None
+        await self._register()
+
+    async def _register(self) -> None:
+        async with self._changing:
+            if self._channel is None or self._tag is not None or not self._wanted_prefetch:
+                return
+            await self._channel.set_qos(prefetch_count=self._wanted_prefetch)
+            queue = await self._channel.get_queue(self.queue, ensure=False)
+            self._tag = await queue.consume(self._received)
+
+    async def _unregister(self) -> None:
+        async with self._changing:
+            tag, self._tag = self._tag, None
+            if self._channel is None or self._channel.is_closed or tag is None:
+                return
+            queue = await self._channel.get_queue(self.queue, ensure=False)
+            await queue.cancel(tag)
+
+    async def _received(self, message: AbstractIncomingMessage) -> None:
+        if self._channel is not None:
+            self._buffer.put_nowait(AmqpDelivery(message, self._channel))

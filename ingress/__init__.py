@@ -1,0 +1,1 @@
+"""HTTP → exchange: receive → verify → normalize → publish."""

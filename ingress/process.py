@@ -1,0 +1,230 @@
+"""One ingress process: settings in, both ports served until it is told to stop.
+
+Promise: a broker that is down is waited for; one that is set up otherwise ends the start with a clear sentence.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from ingress.country import country_lookup
+from ingress.metrics import IngressMetrics
+from ingress.publish import Publisher
+from ingress.receive import Receiver, public_app
+from ingress.settings import IngressSettings
+from ingress.verify import Keys
+from shared import health
+from shared.broker import BrokerLink
+from shared.declare import check
+from shared.errors import SettingsError, TopologyError
+from shared.topology import topology
+
+log = structlog.get_logger()
+
+# Above the idle timeout of common load balancers (60 s), so that they close first; it bounds slow headers, too.
+KEEPALIVE_TIMEOUT_S: Final = 75.0
+
+Close = Callable[[], Awaitable[None]]
+ServeInternal = Callable[[web.Application], Awaitable[tuple[Close, int]]]
+
+
+class TopologyWatch:
+    """Looks at the topology on every new connection; `trouble` says what is wrong with it.
+
+    Arguments are compared at the first connection only: comparing means declaring, and a queue declared while a
+    cluster is parted can be lost.
+    """
+
+    def __init__(self) -> None:
+        self._compared = False
+        self.trouble: str | None = None
+        self.differs: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def look(self, connection: AbstractConnection, _channel: AbstractChannel) -> None:
+        try:
+            await check(connection, topology(), compare=False)
+        except TopologyError as error:
+            # Something missing can still be declared: not ready until then.
+            self._note(error)
+            raise
+        try:
+            await check(connection, topology(), compare=not self._compared)
+        except TopologyError as error:
+            self._note(error)
+            if not self.differs.done():
+                self.differs.set_exception(error)
+            raise
+        self._compared, self.trouble = True, None
+
+    def _note(self, error: TopologyError) -> None:
+        if str(error) != self.trouble:
+            log.error("topology_trouble", error=str(error))
+        self.trouble = str(error)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Why this process is not ready, by name; None where all is well."""
+
+    link: BrokerLink
+    watch: TopologyWatch
+    stopping: bool = field(default=False)
+
+    def checks(self) -> dict[str, health.Check]:
+        return {"broker": self._broker, "topology": lambda: self.watch.trouble, "running": self._running}
+
+    def _broker(self) -> str | None:
+        state = self.link.state
+        return None if state.open else state.trouble or "connecting"
+
+    def _running(self) -> str | None:
+        return "stopping" if self.stopping else None
+
+
+async def serve_until_stopped(
+    settings: IngressSettings,
+    serve_internal: ServeInternal,
+    *,
+    stop: asyncio.Event,
+    shared_port: bool = False,
+) -> None:
+    """Serve until `stop` is set, then finish what is in flight.
+
+    Raises:
+        SettingsError: a file or a port cannot be used.
+        TopologyError: the broker has something with other arguments.
+    """
+    registry = CollectorRegistry()
+    metrics = IngressMetrics(registry)
+    watch = TopologyWatch()
+    link = BrokerLink(settings.amqp_addresses(), name="usher ingress", on_channel=watch.look)
+    metrics.watch_link(lambda: link.state.open)
+    readiness = Readiness(link, watch)
+    runner = _public_runner(settings, link, metrics)
+    async with contextlib.AsyncExitStack() as stack:
+        close_internal, internal_port = await serve_internal(health.internal_app(registry, readiness.checks()))
+        stack.push_async_callback(close_internal)
+        linking = asyncio.create_task(link.run())
+        stack.push_async_callback(_end_link, link, linking)
+        stack.push_async_callback(runner.cleanup)
+        port = await _open_public_port(runner, settings, shared_port=shared_port)
+        _say_started(settings, port, internal_port)
+        await _until(stop, watch.differs, linking)
+        readiness.stopping = True
+        log.info("ingress_stopping")
+    log.info("ingress_stopped")
+
+
+async def serve_on_tcp(settings: IngressSettings, app: web.Application) -> tuple[Close, int]:
+    """Serve the internal application on its TCP port.
+
+    Raises:
+        SettingsError: the port cannot be used.
+    """
+    try:
+        return await health.serve(app, settings.ingress_internal_host, settings.ingress_internal_port)
+    except OSError as error:
+        raise SettingsError(_port_problem("INGRESS_INTERNAL_PORT", error)) from error
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Event loops of uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+def _public_runner(settings: IngressSettings, link: BrokerLink, metrics: IngressMetrics) -> web.AppRunner:
+    receiver = Receiver(
+        keys=Keys.of(
+            svix_secrets=settings.svix_secrets(),
+            hookdeck_secrets=settings.hookdeck_secrets(),
+            relay_prefix=settings.hookdeck_header_prefix,
+        ),
+        publisher=Publisher(
+            link,
+            max_in_flight=settings.max_in_flight,
+            timeout_s=settings.publish_timeout.total_seconds(),
+            metrics=metrics,
+        ),
+        country_of=country_lookup(settings.country_database),
+        region_key=settings.region_metadata_key,
+        metrics=metrics,
+    )
+    return web.AppRunner(
+        public_app(receiver, max_body_bytes=settings.max_body_bytes),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+        shutdown_timeout=settings.stop_timeout.total_seconds(),
+        logger=_silent_logger(),
+    )
+
+
+def _silent_logger() -> logging.Logger:
+    """For aiohttp's own complaints about what is not even HTTP: they quote the sender's address and what he sent."""
+    logger = logging.getLogger("ingress.http")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
+
+
+async def _open_public_port(runner: web.AppRunner, settings: IngressSettings, *, shared_port: bool) -> int:
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.ingress_host, settings.ingress_port, reuse_port=shared_port or None).start()
+    except OSError as error:
+        raise SettingsError(_port_problem("INGRESS_PORT", error)) from error
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def _port_problem(name: str, error: OSError) -> str:
+    return f"{name}: cannot listen there ({error.strerror or error}): stop what does, or choose another port or host"
+
+
+async def _until(stop: asyncio.Event, differs: asyncio.Future[None], linking: asyncio.Task[NoReturn]) -> None:
+    """Wait for the order to stop. What ends on its own before that was an error, and is raised."""
+    stopping = asyncio.create_task(stop.wait())
+    ends: tuple[asyncio.Future[Any], ...] = (stopping, differs, linking)
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            if end.done():
+                end.result()
+    finally:
+        stopping.cancel()
+
+
+async def _end_link(link: BrokerLink, linking: asyncio.Task[NoReturn]) -> None:
+    linking.cancel()
+    await asyncio.wait({linking})
+    await link.close()
+
+
+def _say_started(settings: IngressSettings, port: int, internal_port: int) -> None:
+    for hint in settings.hints():
+        log.warning("ingress_hint", hint=hint)
+    log.info(
+        "ingress_started",
+        host=settings.ingress_host,
+        port=port,
+        internal_port=internal_port or None,  # a worker has none of its own
+        svix_secrets=len(settings.svix_secrets()),
+        hookdeck_secrets=len(settings.hookdeck_secrets()),
+    )

@@ -1,0 +1,243 @@
+"""POST /webhooks/clerk: receive → verify → normalize → publish, and the HTTP answer that follows from it.
+
+The only place with HTTP statuses. Promise: 202 means stored; a stranger gets 4xx, never 500; one log line a webhook.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final, assert_never
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ingress.metrics import IngressMetrics
+from ingress.normalize import Ignored, normalize
+from ingress.publish import Publisher
+from ingress.verify import Keys, mode_of, verify
+from ingress.webhook import RawWebhook
+from shared.errors import PayloadError, PublishError, SignatureError
+from shared.events import UserEvent
+from shared.log import trace_of
+
+log = structlog.get_logger()
+
+PATH: Final = "/webhooks/clerk"
+BODY_TIMEOUT_S: Final = 10.0
+# Clerk's are smaller. What goes beyond is bounded for all requests together: before its signature is checked, a body
+# is a stranger's, and many large ones at once would be all of the memory.
+SMALL_BODY_BYTES: Final = 16 * 1024
+LARGE_BODIES_BYTES: Final = 64 * 1024 * 1024
+RETRY_AFTER_S: Final = 5
+PROBLEM_TYPE: Final = "application/problem+json"
+NO_TYPE: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender is told: `decision` for our log, `problem` as the code in a problem+json body."""
+
+    status: HTTPStatus
+    decision: str
+    problem: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hang_up: bool = False
+
+
+PUBLISHED: Final = Answer(HTTPStatus.ACCEPTED, "published")
+IGNORED: Final = Answer(HTTPStatus.NO_CONTENT, "ignored")
+# The header tells Svix to send this one no more: it would be unreadable again.
+KEPT_ASIDE: Final = Answer(HTTPStatus.ACCEPTED, "kept_aside", headers={"webhook-delivery": "abort-message"})
+TOO_LARGE: Final = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "refused", "too_large", hang_up=True)
+CROWDED: Final = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE, "refused", "crowded", {"Retry-After": str(RETRY_AFTER_S)}, hang_up=True
+)
+TOO_SLOW: Final = Answer(HTTPStatus.REQUEST_TIMEOUT, "refused", "too_slow", hang_up=True)
+BROKEN: Final = Answer(HTTPStatus.BAD_REQUEST, "refused", "broken", hang_up=True)
+# Svix signs and sends plain bytes; unpacking a stranger's would invite decompression bombs.
+COMPRESSED: Final = Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "refused", "compressed", hang_up=True)
+_RETRY: Final = {"Retry-After": str(RETRY_AFTER_S)}
+NOT_STORED: Final = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_stored", "not_stored", _RETRY)
+# A bug of ours: the sender keeps the webhook and tries again, so that a repaired Usher still gets it.
+FAILED: Final = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "failed", "unavailable", _RETRY)
+
+
+class _RefusedError(Exception):
+    """The request is answered before it is a webhook."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.problem)
+        self.answer = answer
+
+
+@dataclass(slots=True)
+class _LargeBodies:
+    """How much of large bodies is held at present, over all requests that are being read."""
+
+    held: int = 0
+
+
+@dataclass(slots=True)
+class _Line:
+    """What the one log line will say: ids and names from closed sets only."""
+
+    mode: str = "none"
+    type: str = NO_TYPE
+    id: str | None = None
+    user_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """The pipe with what it needs. `accept` is the handler."""
+
+    keys: Keys
+    publisher: Publisher
+    country_of: Callable[[str], str | None]
+    region_key: str
+    metrics: IngressMetrics
+    _large: _LargeBodies = field(default_factory=_LargeBodies)
+
+    async def accept(self, request: web.Request) -> web.Response:
+        started = perf_counter()  # uvloop's own clock knows only milliseconds
+        line = _Line()
+        answer = await self._answer(request, line)
+        self._record(answer, line, ms=round((perf_counter() - started) * 1000, 1))
+        return respond(answer)
+
+    async def _answer(self, request: web.Request, line: _Line) -> Answer:
+        try:
+            return await self._take(request, line)
+        except _RefusedError as refused:
+            return refused.answer
+        except SignatureError as error:
+            return Answer(HTTPStatus.UNAUTHORIZED, "refused", error.problem)
+        except PublishError as error:
+            line.error = str(error)
+            return NOT_STORED
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes set off, the sender keeps the webhook
+            log.error(  # noqa: TRY400 - a traceback would carry the error's text, which may quote the body
+                "webhook_failed", id=line.id, type=line.type, error=type(error).__name__, trace=trace_of(error)
+            )
+            return FAILED
+
+    async def _take(self, request: web.Request, line: _Line) -> Answer:
+        raw = await _read(request, self._large)
+        line.mode = mode_of(raw, self.keys)
+        webhook = verify(raw, self.keys, datetime.now(UTC))
+        line.id = webhook.id
+        try:
+            event = normalize(webhook, self.country_of, self.region_key)
+        except PayloadError as error:
+            line.error = str(error)
+            await self.publisher.keep_aside(webhook, str(error))
+            return KEPT_ASIDE
+        line.type = event.type
+        match event:
+            case Ignored():
+                return IGNORED
+            case UserEvent():
+                line.user_id = event.subject
+                await self.publisher.publish(event)
+                return PUBLISHED
+            case _:
+                assert_never(event)
+
+    def _record(self, answer: Answer, line: _Line, *, ms: float) -> None:
+        kind = "other" if answer is IGNORED else line.type
+        self.metrics.webhook(answer.status, answer.decision, kind, line.mode, answer.problem or "none")
+        write = log.info if answer.problem is None else log.warning
+        write(
+            "webhook_received",
+            decision=answer.decision,
+            status=int(answer.status),
+            problem=answer.problem,
+            mode=line.mode,
+            type=line.type,
+            id=line.id,
+            user_id=line.user_id,
+            error=line.error,
+            ms=ms,
+        )
+
+
+async def _read(request: web.Request, large: _LargeBodies) -> RawWebhook:
+    """The whole request, within the limit of the application (`client_max_size`) and ten seconds."""
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise _RefusedError(COMPRESSED)
+    if (request.content_length or 0) > request.client_max_size:
+        raise _RefusedError(TOO_LARGE)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await _read_body(request, large)
+    except TimeoutError:
+        raise _RefusedError(TOO_SLOW) from None
+    except (web.RequestPayloadError, OSError):
+        # Broken chunks, or a connection that ended before the body did.
+        raise _RefusedError(BROKEN) from None
+    return RawWebhook(tuple(request.headers.items()), body)
+
+
+async def _read_body(request: web.Request, large: _LargeBodies) -> bytes:
+    body = bytearray()
+    held = 0
+    try:
+        while chunk := await request.content.readany():
+            body += chunk
+            if len(body) > request.client_max_size:
+                raise _RefusedError(TOO_LARGE)
+            more = max(0, len(body) - SMALL_BODY_BYTES) - held
+            held, large.held = held + more, large.held + more
+            if more and large.held > LARGE_BODIES_BYTES:
+                raise _RefusedError(CROWDED)
+        return bytes(body)
+    finally:
+        large.held -= held
+
+
+def respond(answer: Answer) -> web.Response:
+    """The answer as HTTP; problems as RFC 9457 with their code and nothing that helps a forger."""
+    body = None
+    headers = dict(answer.headers)
+    if answer.problem is not None:
+        headers["Content-Type"] = PROBLEM_TYPE
+        problem = {
+            "type": "about:blank",
+            "title": answer.status.phrase,
+            "status": answer.status,
+            "code": answer.problem,
+        }
+        body = json.dumps(problem).encode()
+    response = web.Response(status=answer.status, body=body, headers=headers)
+    if answer.hang_up:
+        response.force_close()
+    return response
+
+
+def public_app(receiver: Receiver, *, max_body_bytes: int) -> web.Application:
+    """The application of the public port: one route, and problem+json for everything else."""
+
+    @web.middleware
+    async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            receiver.metrics.refused(error.status)
+            status = HTTPStatus(error.status)
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return respond(Answer(status, "refused", status.name.lower(), allow))
+
+    async def unsigned(_request: web.Request, response: web.StreamResponse) -> None:
+        # aiohttp would tell every stranger its version and Python's.
+        response.headers["Server"] = "usher"
+
+    app = web.Application(middlewares=[explain], client_max_size=max_body_bytes)
+    app.on_response_prepare.append(unsigned)
+    app.router.add_post(PATH, receiver.accept)
+    return app

@@ -1,0 +1,82 @@
+"""Logging for every process: structlog, one line per event; pretty on a terminal, JSON elsewhere.
+
+Promise: lines carry ids and static event names; third-party loggers pass through the same renderer.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+LogFormat = Literal["auto", "json", "pretty"]
+
+
+def configure(*, level: str = "info", style: LogFormat = "auto") -> None:
+    """Send structlog and the standard library's logging to standard error in one form."""
+    pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderer(pretty=pretty),
+            ],
+        ),
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    _hush_libraries()
+
+
+def trace_of(error: BaseException) -> list[str]:
+    """Where a bug is, without its text or any values: those could quote the event."""
+    frames: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}")
+        trace = trace.tb_next
+    return frames
+
+
+def _renderer(*, pretty: bool) -> list[Processor]:
+    if pretty:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [
+        structlog.processors.format_exc_info,
+        _event_first,
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _event_first(_logger: object, _method: str, line: EventDict) -> EventDict:
+    return {
+        "time": line.pop("time", None),
+        "level": line.pop("level", None),
+        "event": line.pop("event", None),
+        **line,
+    }
+
+
+def _hush_libraries() -> None:
+    # aiormq and aio-pika report every lost connection several times, one of them with the whole URL; BrokerLink says
+    # it once. httpx and aiohttp would log request lines.
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("httpx", "httpcore", "aiohttp.access", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)

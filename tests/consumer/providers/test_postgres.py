@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from consumer.providers import postgres as postgres_module
+from consumer.providers.names import database_name
+from consumer.providers.postgres import PostgresProvider, _host, _url_of
+from consumer.providers.protocol import UserDatabase
+from local.ports import free_port
+from local.postgres import PostgresCluster
+from shared.errors import DependencyDown, PermanentError, TransientError
+from shared.migrations import user_migrations
+from tests.consumer.providers.contract import ProviderContract, made
+from tests.consumer.provisioning import new_user, postgres_provider
+from tests.support.tcp_proxy import TcpProxy
+
+
+@pytest.fixture
+def provider(postgres: PostgresCluster) -> PostgresProvider:
+    return postgres_provider(postgres.url("postgres"))
+
+
+@pytest.fixture
+async def admin(postgres: PostgresCluster) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(postgres.url("postgres"))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def wanted(provider: PostgresProvider) -> AsyncIterator[UserDatabase]:
+    user_id = new_user()
+    wanted = UserDatabase(user_id, database_name(user_id), region=None)
+    yield wanted
+    await provider.delete(wanted)
+
+
+class TestPostgres(ProviderContract):
+    @pytest.fixture
+    def provider(self, postgres: PostgresCluster) -> PostgresProvider:
+        return postgres_provider(postgres.url("postgres"))
+
+    @pytest.fixture
+    def unreachable(self) -> PostgresProvider:
+        return postgres_provider(f"postgresql://usher:password@127.0.0.1:{free_port()}/postgres")
+
+
+async def test_a_strangers_database_of_that_name_is_neither_adopted_nor_dropped(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    await admin.execute(f'create database "{wanted.name}"')
+
+    with pytest.raises(PermanentError, match=wanted.name):
+        await provider.create(wanted)
+    with pytest.raises(PermanentError):
+        await provider.connection_url(wanted)
+    await provider.delete(wanted)
+
+    assert await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
+    await admin.execute(f'drop database "{wanted.name}"')
+
+
+async def test_another_users_database_of_that_name_is_a_strangers(
+    provider: PostgresProvider, wanted: UserDatabase
+) -> None:
+    await made(provider, wanted)
+
+    with pytest.raises(PermanentError):
+        await provider.create(replace(wanted, user_id=new_user()))
+
+
+async def test_the_servers_own_databases_are_strangers(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for name in ("postgres", "template0", "template1"):
+        with pytest.raises(PermanentError):
+            await provider.create(UserDatabase(new_user(), name, None))
+        await provider.delete(UserDatabase(new_user(), name, None))
+
+    assert await admin.fetchval("select count(*) from pg_database where datname like 'template_'") == 2
+
+
+async def test_a_creation_that_was_cut_off_before_the_mark_is_finished(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    await admin.execute(f'create database "{wanted.name}" template template0 allow_connections false')
+
+    await made(provider, wanted)
+
+    assert wanted.name in {found.name for found in await provider.inventory()}
+
+
+async def test_a_creation_that_was_cut_off_before_the_mark_can_be_deleted(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    await admin.execute(f'create database "{wanted.name}" template template0 allow_connections false')
+
+    await provider.delete(wanted)
+
+    assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
+
+
+@pytest.mark.parametrize("user_id", ["o'hara", 'say "hi"', "back\\slash'", "'; drop database postgres; --", "ünï cødé"])
+async def test_user_ids_of_any_characters_are_only_data(provider: PostgresProvider, user_id: str) -> None:
+    wanted = UserDatabase(user_id, f'name {user_id}"'[:30], None)
+
+    await made(provider, wanted)
+
+    assert (wanted.name, user_id) in {(found.name, found.user_id) for found in await provider.inventory()}
+    await provider.delete(wanted)
+    assert wanted.name not in {found.name for found in await provider.inventory()}
+
+
+async def test_a_session_in_the_template_database_is_not_in_the_way(
+    provider: PostgresProvider, postgres: PostgresCluster, wanted: UserDatabase
+) -> None:
+    connection = await asyncpg.connect(postgres.url("template1"))
+
+    await made(provider, wanted)
+
+    await connection.close()
+
+
+async def test_a_login_that_may_not_create_databases_stops_the_consumer_and_names_the_setting(
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+) -> None:
+    await admin.execute("create role powerless login password 'test-password'")
+    powerless = postgres_provider(_as("powerless", postgres.url("postgres")))
+
+    with pytest.raises(DependencyDown, match="PROVIDER_POSTGRES_URL"):
+        await powerless.check()
+    with pytest.raises(DependencyDown):
+        await powerless.create(wanted)
+
+    await admin.execute("drop role powerless")
+
+
+async def test_a_login_that_may_only_create_databases_is_enough(
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+) -> None:
+    await admin.execute("create role maker login createdb password 'test-password'")
+    maker = postgres_provider(_as("maker", postgres.url("postgres")))
+
+    await maker.check()
+    await made(maker, wanted)
+    await maker.delete(wanted)
+
+    assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
+    await admin.execute("drop role maker")
+
+
+async def test_a_server_without_free_connections_is_a_dependency_that_is_down(
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+) -> None:
+    await admin.execute("create role crowded login createdb connection limit 0 password 'test-password'")
+    crowded = postgres_provider(_as("crowded", postgres.url("postgres")))
+
+    with pytest.raises(DependencyDown):
+        await crowded.create(wanted)
+
+    await admin.execute("drop role crowded")
+
+
+async def test_a_connection_that_is_cut_while_the_server_works_is_a_dependency_that_is_down(
+    postgres: PostgresCluster, wanted: UserDatabase, provider: PostgresProvider
+) -> None:
+    async with TcpProxy("127.0.0.1", postgres.port) as proxy:
+        behind = postgres_provider(_at(proxy.port, postgres.url("postgres")))
+        proxy.cut_after(900)  # past the login, amid the statements
+
+        with pytest.raises(DependencyDown):
+            await behind.create(wanted)
+
+    await made(provider, wanted)
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_a_dependency_that_is_down(
+    postgres: PostgresCluster, wanted: UserDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.postgres.CONNECT_TIMEOUT_S", 0.3)
+    async with TcpProxy("127.0.0.1", postgres.port) as proxy:
+        proxy.black_hole()
+
+        with pytest.raises(DependencyDown):
+            await postgres_provider(_at(proxy.port, postgres.url("postgres"))).create(wanted)
+
+
+async def test_a_database_that_somebody_else_is_at_for_long_is_tried_again_later(
+    provider: PostgresProvider,
+    admin: asyncpg.Connection[asyncpg.Record],
+    wanted: UserDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(postgres_module._SESSION, "lock_timeout", "50ms")
+    await admin.execute(postgres_module._LOCK, wanted.name)
+
+    with pytest.raises(TransientError) as caught:
+        await provider.create(wanted)
+
+    assert not isinstance(caught.value, DependencyDown)
+    await admin.execute("select pg_advisory_unlock_all()")
+
+
+async def test_a_database_that_another_login_made_is_left_to_an_operator_and_is_no_outage(
+    postgres: PostgresCluster,
+    provider: PostgresProvider,
+    admin: asyncpg.Connection[asyncpg.Record],
+    wanted: UserDatabase,
+) -> None:
+    await made(provider, wanted)
+    await admin.execute("create role newcomer login createdb password 'test-password'")
+    newcomer = postgres_provider(_as("newcomer", postgres.url("postgres")))
+
+    await newcomer.check()
+    for doing in (newcomer.create, newcomer.delete):
+        with pytest.raises(PermanentError, match="owner to"):
+            await doing(wanted)
+
+    await admin.execute(f'alter database "{wanted.name}" owner to newcomer')
+    await newcomer.delete(wanted)
+    assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
+    await admin.execute("drop role newcomer")
+
+
+async def test_a_session_of_another_login_delays_the_deletion_and_is_no_outage(
+    postgres: PostgresCluster, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    await admin.execute("create role latecomer login createdb password 'test-password'")
+    latecomer = postgres_provider(_as("latecomer", postgres.url("postgres")))
+    await made(latecomer, wanted)
+    inside = await asyncpg.connect(postgres.url(wanted.name))
+
+    with pytest.raises(TransientError) as caught:
+        await latecomer.delete(wanted)
+    assert not isinstance(caught.value, DependencyDown)
+
+    await inside.close()
+    await latecomer.delete(wanted)
+    assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
+    await admin.execute("drop role latecomer")
+
+
+async def test_a_database_that_carries_other_migrations_is_left_to_an_operator(
+    postgres: PostgresCluster, provider: PostgresProvider, wanted: UserDatabase
+) -> None:
+    await made(provider, wanted)
+    changed = [replace(migration, sql="select 1") for migration in user_migrations()]
+    other = PostgresProvider(postgres.url("postgres"), region="local", migrations=changed)
+
+    with pytest.raises(PermanentError, match="0001"):
+        await other.prepare(wanted)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "host"),
+    [
+        ("postgresql://u:p@h:5432/postgres", "postgresql://u:p@h:5432/n", "h:5432"),
+        ("postgres://u:p%40@h/x?sslmode=require", "postgres://u:p%40@h/n?sslmode=require", "h"),
+        ("postgresql://u:p@[::1]:5432/x", "postgresql://u:p@[::1]:5432/n", "[::1]:5432"),
+        ("postgresql:///x?host=/run/postgresql", "postgresql:///n?host=/run/postgresql", None),
+        ("postgresql://u@h", "postgresql://u@h/n", "h"),
+    ],
+)
+def test_the_address_of_a_users_database_is_the_admins_with_another_name(
+    url: str, expected: str, host: str | None
+) -> None:
+    assert _url_of(url, "n") == expected
+    assert _host(url) == host
+
+
+def _as(user: str, url: str) -> str:
+    parts = urlsplit(url)
+    return f"postgresql://{user}:test-password@{parts.hostname}:{parts.port}{parts.path}"
+
+
+def _at(port: int, url: str) -> str:
+    return url.replace(f":{urlsplit(url).port}/", f":{port}/")
