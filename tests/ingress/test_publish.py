@@ -25,7 +25,7 @@ from tests.support.tcp_proxy import TcpProxy
 
 QUEUE = "usher.sync_user"
 DEADLINE_S = 5.0
-MARGIN_S = 1.0
+MARGIN_S = 2.5
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ async def _take(node: RabbitNode) -> str:
     async with await aio_pika.connect(node.amqp_url) as connection:
         channel = await connection.channel()
         queue = await channel.get_queue("kept")
-        message = await queue.get(timeout=5)
+        message = await queue.get(timeout=30)
         await message.ack()
         return message.body.decode()
 

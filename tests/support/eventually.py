@@ -13,7 +13,7 @@ T = TypeVar("T")
 async def eventually(
     condition: Callable[[], Awaitable[T]],
     *,
-    timeout_s: float = 20,
+    timeout_s: float = 60,
     every_s: float = 0.05,
     what: str = "",
 ) -> T: ...
@@ -23,7 +23,7 @@ async def eventually(
 async def eventually(
     condition: Callable[[], T],
     *,
-    timeout_s: float = 20,
+    timeout_s: float = 60,
     every_s: float = 0.05,
     what: str = "",
 ) -> T: ...
@@ -32,7 +32,7 @@ async def eventually(
 async def eventually(
     condition: Callable[[], Any],
     *,
-    timeout_s: float = 20,
+    timeout_s: float = 60,
     every_s: float = 0.05,
     what: str = "",
 ) -> Any:

@@ -20,7 +20,7 @@ from tests.support.eventually import eventually
 
 SIGNING_SECRET: Final = "whsec_" + base64.b64encode(b"24 bytes for the tests..").decode()
 HOOKDECK_SECRET: Final = "hookdeck-test-secret"
-STOP_TIMEOUT_S: Final = 30
+STOP_TIMEOUT_S: Final = 60
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Program:
                 stderr=log,
             )
 
-    async def ready(self, timeout_s: float = 30) -> None:
+    async def ready(self, timeout_s: float = 60) -> None:
         async def answers() -> bool:
             assert self.process is not None
             if self.process.poll() is not None:
