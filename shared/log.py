@@ -1,16 +1,23 @@
 """Logging for every process: structlog, one line per event; pretty on a terminal, JSON elsewhere.
 
-Promise: lines carry ids and static event names; third-party loggers pass through the same renderer.
+Promise: lines carry ids and static event names; third-party loggers write the same form.
 """
 
+import json
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 LogFormat = Literal["auto", "json", "pretty"]
+
+_ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(default=repr).encode
+# Ways of saying a level, and the level.
+_LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
 
 
 def configure(*, level: str = "info", style: LogFormat = "auto") -> None:
@@ -21,10 +28,12 @@ def configure(*, level: str = "info", style: LogFormat = "auto") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
+    through_logging = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # A consumer writes a line for every event: the way through the standard library costs five times as much.
+        processors=[*shared, through_logging] if pretty else [structlog.contextvars.merge_contextvars, _as_json],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.stdlib.LoggerFactory() if pretty else structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -62,6 +71,14 @@ def _renderer(*, pretty: bool) -> list[Processor]:
         _event_first,
         structlog.processors.JSONRenderer(),
     ]
+
+
+def _as_json(logger: object, method: str, line: EventDict) -> str:
+    """All of what the other renderer does, in one step."""
+    if "exc_info" in line:
+        line = structlog.processors.format_exc_info(logger, method, line)
+    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return _ENCODE({"time": moment, "level": _LEVELS.get(method, method), "event": line.pop("event", None), **line})
 
 
 def _event_first(_logger: object, _method: str, line: EventDict) -> EventDict:
