@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check lint format lock clean servers
+.PHONY: help up down test bench check lint format lock clean servers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ down: $(VENV)/.runtime ## Stop what `make up` started; data is kept
 
 test: $(VENV)/.dev servers ## Run all tests on real servers, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+bench: $(VENV)/.runtime servers ## Measure Usher beside its peers; ARGS="--help" tells more
+	@$(BIN)/python -m bench $(ARGS)
 
 check: lint test ## What CI runs: format, lint, types, import rules, tests
 

@@ -1,0 +1,92 @@
+"""`make bench`: run scenarios, print their tables, and after a full run write docs/performance.md."""
+
+import asyncio
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from bench import ingress, report
+from bench.bench import Bench, Plan
+from bench.generator import generator
+from bench.results import Section
+from bench.servers import servers
+from local.errors import MissingServerError
+from shared.errors import UsherError
+
+SCENARIOS: Final = {
+    "ingress": ingress.run,
+}
+
+
+_LOG_WIDTH: Final = 160
+
+
+def bench(
+    scenarios: Annotated[list[str] | None, typer.Argument(help=f"Which; else all: {', '.join(SCENARIOS)}.")] = None,
+    *,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each figure is measured, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long one measurement takes.")] = 2.5,
+    users: Annotated[int, typer.Option(min=0, help="Users in the tables in the scenario `users`.")] = 5_000_000,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of one second, 100,000 users: a look.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="A storm of ten minutes in the scenario `memory`.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write docs/performance.md after a partial run, too.")] = False,
+) -> None:
+    """Measure Usher beside its peers and ceilings, on servers of its own; stops by itself, and on Ctrl-C.
+
+    A run of everything writes docs/performance.md and its plots; every run adds to .bench/results.json.
+
+    [bold]Examples[/bold]
+
+        make bench
+        make bench ARGS="--quick"
+        make bench ARGS="ingress --rounds 5"
+        make bench ARGS="sync_user users --users 10000"
+
+    Exit codes: 0 measured (slow or not), 1 something could not be run, 2 misused, 130 interrupted.
+    """
+    chosen = scenarios or list(SCENARIOS)
+    if unknown := [name for name in chosen if name not in SCENARIOS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is no scenario: {', '.join(SCENARIOS)}")
+    console = Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH  # a log has no edge at which a table would have to break
+    plan = Plan(rounds, seconds, storm_s=600.0 if long else 60.0, users=users)
+    if quick:
+        plan = Plan(1, 1.0, storm_s=15.0, users=min(users, 100_000))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="usher-bench-", ignore_cleanup_errors=True) as name:
+        # PostgreSQL runs as an account of its own, which has to get in.
+        Path(name).chmod(0o755)
+        found = asyncio.run(_run(chosen, console, plan, Path(name)))
+    report.save(found)
+    if write or len(found) == len(SCENARIOS):
+        report.write(found, sys.argv[1:], console)
+
+
+async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) -> dict[str, Section]:
+    found: dict[str, Section] = {}
+    async with servers(folder) as ours, generator() as load:
+        bench = Bench(ours, load, console, plan)
+        for name in chosen:
+            found[name] = await SCENARIOS[name](bench)
+            report.show(found[name], console)
+    return found
+
+
+def main() -> None:
+    try:
+        typer.run(bench)
+    except (UsherError, MissingServerError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The servers under the benchmarks: one RabbitMQ node and one PostgreSQL cluster, in a folder of their own.
+
+Both sync to disk. What a run leaves behind is cleared before the next, so that none is measured on another's remains.
+"""
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aio_pika
+import asyncpg
+
+from local.ports import free_port
+from local.postgres import PostgresCluster
+from local.rabbitmq import RabbitNode
+from shared import migrations, topology
+from shared.declare import declare
+
+_TEMPLATE: Final = "bench_template"
+WORK_QUEUES: Final = tuple(topology.queue_of(effect) for effect in topology.EFFECTS)
+# Room for what a storm leaves in memory; the default of 128 MB would measure the disk of the machine more than Usher.
+_POSTGRES_SETTINGS: Final = ("shared_buffers=512MB", "max_wal_size=4GB")
+
+
+@dataclass(slots=True)
+class Servers:
+    folder: Path
+    rabbit: RabbitNode
+    postgres: PostgresCluster
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def amqp_url(self) -> str:
+        return self.rabbit.amqp_url
+
+    async def clear_broker(self) -> None:
+        """Empty work queues and a new log."""
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete(topology.LOG_QUEUE)
+            for name in WORK_QUEUES:
+                queue = await channel.get_queue(name, ensure=False)
+                await queue.purge()
+            whole = topology.topology()
+            log = tuple(queue for queue in whole.queues if queue.name == topology.LOG_QUEUE)
+            await declare(connection, topology.Topology(whole.exchanges, log))
+
+    async def depth(self, queue: str) -> int:
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            channel = await connection.channel()
+            declared = await channel.declare_queue(queue, passive=True)
+            return declared.declaration_result.message_count or 0
+
+    async def database(self) -> str:
+        """The address of a new control database with all migrations."""
+        name = f"bench_{next(self._numbers)}"
+        await self.as_admin(f"create database {name} template {_TEMPLATE}")
+        return self.postgres.url(name)
+
+    async def drop(self, url: str) -> None:
+        await self.as_admin(f"drop database {url.rpartition('/')[2]} with (force)")
+
+    async def as_admin(self, statement: str) -> object:
+        admin = await asyncpg.connect(self.postgres.url("postgres"))
+        try:
+            return await admin.fetchval(statement)
+        finally:
+            await admin.close()
+
+    async def prepare(self) -> None:
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            await declare(connection, topology.topology())
+        await self.as_admin(f"create database {_TEMPLATE}")
+        template = await asyncpg.connect(self.postgres.url(_TEMPLATE))
+        await migrations.apply(template, migrations.control_migrations())
+        await template.close()
+
+
+@asynccontextmanager
+async def servers(folder: Path) -> AsyncIterator[Servers]:
+    """Both servers, ready; stopped on leaving, whatever happens."""
+    password = secrets.token_hex(12)
+    rabbit = RabbitNode(
+        folder / "rabbitmq", amqp_port=free_port(), management_port=free_port(), user="usher", password=password
+    )
+    postgres = PostgresCluster(folder / "postgres", port=free_port(), password=password, settings=_POSTGRES_SETTINGS)
+    try:
+        rabbit.start()
+        postgres.start()
+        ours = Servers(folder, rabbit, postgres)
+        await ours.prepare()
+        yield ours
+    finally:
+        rabbit.stop()
+        postgres.stop()
