@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -61,7 +62,8 @@ def up(
 ) -> None:
     """Start RabbitMQ, PostgreSQL, the ingress, the consumers and the lookup, and wait until all of them are ready.
 
-    A port that is taken is replaced by a free one. Ctrl-C or `usher down` stops everything; data and ports are kept.
+    A port that is taken is replaced by a free one. What dies is started again, and a line says so (with --detach in
+    log/up.log; `usher status` counts). Ctrl-C or `usher down` stops everything; data and ports are kept.
 
     [bold]Examples[/bold]
 
@@ -119,7 +121,7 @@ def _attend(wishes: Wishes, console: Console, interrupted: Interrupted, *, echo_
 
 
 def _watch(stack: Stack, console: Console, interrupted: Interrupted, *, echo_logs: bool) -> None:
-    """The supervision loop: echoes the children's lines, tells of every process that ends."""
+    """The supervision loop: echoes the children's lines, starts again what has ended and says so."""
     follower = LogFollower()
     for child in stack.children if echo_logs else []:
         follower.follow(child.name, child.log, since=child.log_start)
@@ -128,8 +130,9 @@ def _watch(stack: Stack, console: Console, interrupted: Interrupted, *, echo_log
     while not interrupted():
         for name, line in follower.lines():
             console.print(Text(f"{name:<{width}} │ ", colours[name]) + Text.from_ansi(line), soft_wrap=True)
-        for obituary in stack.deaths():
-            console.print(Text(obituary, "red"), soft_wrap=True)
+        for sentence in stack.supervise():
+            now = datetime.now(UTC).astimezone()
+            console.print(Text(f"{now:%Y-%m-%d %H:%M:%S} {sentence}", "bold red"), soft_wrap=True)
         time.sleep(_WATCH_INTERVAL_S)
 
 

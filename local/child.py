@@ -10,7 +10,7 @@ import psutil
 
 from local.errors import ServerError
 from local.ports import LOOPBACK
-from local.processes import last_words, spawn
+from local.processes import how_it_ended, last_words, spawn
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,6 +41,11 @@ class Child:
         return psutil.Process(self._popen.pid)
 
     @property
+    def process(self) -> psutil.Process | None:
+        """The running process, for whoever has to find it again later."""
+        return psutil.Process(self._popen.pid) if self._popen and self.exit_code is None else None
+
+    @property
     def exit_code(self) -> int | None:
         """None while it runs; the negative number of the signal that killed it, as subprocess has it."""
         return self._popen.poll() if self._popen else None
@@ -66,15 +71,24 @@ class Child:
 
     def obituary(self) -> str:
         """How it ended, and the last lines that it wrote in this run."""
-        code = self.exit_code or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        words = last_words(self.log, since=self.log_start)
-        return f"{self.name} {how}. Its last lines ({self.log}):\n{words or '(none)'}"
+        return f"{self.name} {self.how_it_ended()}. Its last lines ({self.log}):\n{self.last_words() or '(none)'}"
+
+    def how_it_ended(self) -> str:
+        return how_it_ended(self.exit_code or 0)
+
+    def last_words(self) -> str:
+        return last_words(self.log, since=self.log_start)
 
     def terminate(self) -> None:
         if self._popen and self.exit_code is None:
             self._popen.send_signal(signal.SIGCONT)
             self._popen.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL; nothing when it has ended, or was never started."""
+        if self._popen:
+            self._popen.kill()
+            self._popen.wait()
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for its end; kills it when the time is up and says whether it went by itself."""
@@ -83,7 +97,6 @@ class Child:
         try:
             self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
+            self.kill()
             return False
         return True

@@ -50,12 +50,22 @@ class Entry:
             return None
 
 
+@dataclass(frozen=True)
+class Deaths:
+    """How often a part has ended in this run, how the last time, and when (RFC 3339)."""
+
+    times: int
+    how: str
+    at: str
+
+
 @dataclass
 class Ledger:
     folder: Path
     supervisor: Entry | None = None
     ready: bool = False
     entries: list[Entry] = field(default_factory=list)
+    deaths: dict[str, Deaths] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> "Ledger":
@@ -63,8 +73,9 @@ class Ledger:
         try:
             raw = json.loads((folder / "state.json").read_text())
             supervisor = Entry(**raw["supervisor"]) if raw["supervisor"] else None
-            return cls(folder, supervisor, bool(raw["ready"]), [Entry(**entry) for entry in raw["entries"]])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            deaths = {name: Deaths(**each) for name, each in raw.get("deaths", {}).items()}
+            return cls(folder, supervisor, bool(raw["ready"]), [Entry(**entry) for entry in raw["entries"]], deaths)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return cls(folder)
 
     @classmethod
@@ -78,7 +89,9 @@ class Ledger:
         return self.ready and self.supervisor is not None and self.supervisor.pid == supervisor
 
     def record(self, *entries: Entry) -> None:
-        self.entries += [entry for entry in entries if entry not in self.entries]
+        """Adds what runs; forgets what has ended, or a part that dies all night would fill the file."""
+        alive = [entry for entry in self.entries if entry.process()]
+        self.entries = alive + [entry for entry in entries if entry not in alive]
         self.save()
 
     def save(self) -> None:
@@ -86,6 +99,7 @@ class Ledger:
             "supervisor": asdict(self.supervisor) if self.supervisor else None,
             "ready": self.ready,
             "entries": [asdict(entry) for entry in self.entries],
+            "deaths": {name: asdict(each) for name, each in self.deaths.items()},
         }
         replace_private(self.folder / "state.json", json.dumps(state, indent=2) + "\n")
 

@@ -34,6 +34,8 @@ _ALIASES = {
 # The embedded servers are the only ones that an embedded system talks to, whatever the caller's environment names.
 _OURS = ("AMQP_URL", "DATABASE_URL", "PROVIDER_POSTGRES_URL", "MANAGEMENT_URL")
 
+_INTERNAL_URL = "_INTERNAL_URL"
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -102,15 +104,16 @@ def make_plan(wishes: Wishes, kept: Mapping[str, str], given: Mapping[str, str])
     }
     stand_ins: tuple[ChildPlan, ...] = ()
     if wishes.xata_stand_in:
-        xata_port = ports.another()
+        xata_port = ports.again(kept.get("XATA_API_URL"))
         servers |= _xata(xata_port, kept, given)
         stand_ins = (_xata_stand_in(xata_port, servers),)
     environment = {name: value for name, value in given.items() if name not in _OURS} | servers
+    internal = _Internal(ports, kept)
     children = (
         *stand_ins,
-        _ingress(ports.another(), host, ingress, wishes.workers),
-        *(_consumer(name, copy, ports.another()) for name, many in wishes.copies.items() for copy in range(many)),
-        _lookup(ports.another(), lookup_host, lookup),
+        _ingress(internal.of("ingress"), host, ingress, wishes.workers),
+        *(_consumer(name, copy, internal.of(name)) for name, many in wishes.copies.items() for copy in range(many)),
+        _lookup(internal.of("lookup"), lookup_host, lookup),
     )
     return Plan(
         folder=wishes.folder,
@@ -148,10 +151,30 @@ class _Ports:
         self.notes.append(f"port {preferred} is taken: {what} listens on {port}")
         return port
 
+    def again(self, last_url: str | None) -> int:
+        """The last run's, when it is to be had; nobody has to be told of another."""
+        port = urlsplit(last_url).port if last_url else None
+        if port is None or port in self._taken or not is_free(port):
+            return self.another()
+        self._taken.add(port)
+        return port
+
     def another(self) -> int:
         port = next(port for port in iter(free_port, None) if port not in self._taken)
         self._taken.add(port)
         return port
+
+
+class _Internal:
+    """The ports on which our processes tell how they are: the last run's, copy by copy."""
+
+    def __init__(self, ports: _Ports, kept: Mapping[str, str]) -> None:
+        self._ports = ports
+        self._kept = {name: url.split(",") for name, url in kept.items() if name.endswith(_INTERNAL_URL)}
+
+    def of(self, program: str) -> int:
+        last = self._kept.get(f"{program.upper()}{_INTERNAL_URL}")
+        return self._ports.again(last.pop(0) if last else None)
 
 
 def _password(last_url: str | None) -> str:
@@ -223,7 +246,7 @@ def _lookup(internal_port: int, host: str, port: int) -> ChildPlan:
 def _internal_urls(children: tuple[ChildPlan, ...]) -> dict[str, str]:
     urls: dict[str, list[str]] = {}
     for child in children:
-        urls.setdefault(f"{child.arguments[-1].upper()}_INTERNAL_URL", []).append(
+        urls.setdefault(f"{child.arguments[-1].upper()}{_INTERNAL_URL}", []).append(
             f"http://{LOOPBACK}:{child.internal_port}"
         )
     return {name: ",".join(addresses) for name, addresses in urls.items()}

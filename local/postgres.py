@@ -23,7 +23,7 @@ import psutil
 from local import programs
 from local.errors import ServerError
 from local.ports import LOOPBACK
-from local.processes import family, last_words, run, spawn, wait_until
+from local.processes import family, how_it_ended, last_words, run, spawn, wait_until
 from local.settings import inherited
 
 _PROTOCOL_VERSION = 3 << 16
@@ -94,6 +94,9 @@ class PostgresCluster:
     @property
     def running(self) -> bool:
         return self._postmaster is not None and self._postmaster.poll() is None
+
+    def how_it_ended(self) -> str:
+        return how_it_ended((self._postmaster.poll() if self._postmaster else None) or 0)
 
     def start(self, timeout_s: float = 60) -> None:
         """Returns when the server asks for a password. The first start makes the cluster and its database.

@@ -4,6 +4,7 @@ A process is only ever signalled through a handle that remembers when it began, 
 """
 
 import pwd
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,6 +97,14 @@ def last_words(log: Path, *, since: int = 0, lines: int = LAST_WORDS_LINES) -> s
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+def how_it_ended(exit_code: int) -> str:
+    """In words, for the exit code of a subprocess: a negative one is the signal that killed it."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {known.get(-exit_code, f'signal {-exit_code}')}"
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import re
 import secrets
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from local import programs
 from local.epmd import Epmd
 from local.errors import MissingServerError, ServerError
 from local.ports import LOOPBACK, free_port
-from local.processes import family, last_words, run, spawn, wait_until
+from local.processes import family, how_it_ended, last_words, run, spawn, wait_until
 from local.settings import inherited
 
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -99,8 +100,20 @@ class RabbitNode:
         return psutil.Process(self._epmd.process.pid) if self._epmd and self._epmd.process else None
 
     @property
+    def epmd(self) -> Epmd | None:
+        """Our own port mapper, from the launch on; a shared one is its owner's business."""
+        return self._epmd
+
+    @property
     def running(self) -> bool:
         return self._script is not None and self._script.poll() is None
+
+    def how_it_ended(self) -> str:
+        """The script around the machine ends with 0 even when that was killed; its shell says so on the console."""
+        code = self._script.poll() if self._script else None
+        last_line = last_words(self._console, lines=1)
+        killer = next((number for number in signal.Signals if (signal.strsignal(number) or "?") in last_line), 0)
+        return how_it_ended(code or -killer)
 
     def start(self, timeout_s: float = 60) -> None:
         """Returns when AMQP and the management API answer.
@@ -129,12 +142,12 @@ class RabbitNode:
             raise
         if not answered:
             self.kill()
-            raise ServerError(f"RabbitMQ did not answer within {timeout_s:.0f} s.\n{self._last_words()}")
+            raise ServerError(f"RabbitMQ did not answer within {timeout_s:.0f} s.\n{self.last_words()}")
 
     def ready(self) -> bool:
         """Whether AMQP and the management API answer already. Raises: ServerError when the node has ended."""
         if not self.running:
-            raise ServerError(f"RabbitMQ ended while starting.\n{self._last_words()}")
+            raise ServerError(f"RabbitMQ ended while starting.\n{self.last_words()}")
         if self._beam is None and self._answers():
             self._beam = self._find_machine()
         return self._beam is not None
@@ -156,6 +169,8 @@ class RabbitNode:
             if self.running:
                 _kill_below(self._script)
             self._script.wait()
+        if self._beam:
+            _end_orphan(self._beam)
         self._script = None
         self._beam = None
         if self._epmd:
@@ -197,7 +212,7 @@ class RabbitNode:
     def _console(self) -> Path:
         return self.folder / "log" / "console.log"
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         return "\n".join(filter(None, (last_words(log, lines=_LAST_WORDS_LINES) for log in (self.log, self._console))))
 
     def _machine(self) -> psutil.Process:
@@ -314,6 +329,13 @@ def _serves(process: psutil.Process, data: Path) -> bool:
         return process.environ().get("RABBITMQ_MNESIA_BASE") == str(data) and process.is_running()
     except psutil.Error:
         return False
+
+
+def _end_orphan(machine: psutil.Process) -> None:
+    """The machine goes on when only the script around it was killed."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        machine.kill()
+        machine.wait(5)
 
 
 def _kill_below(script: subprocess.Popen[bytes]) -> None:
