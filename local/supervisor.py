@@ -89,8 +89,8 @@ class _Post:
             self._part.start()
             self._record()
         except (ServerError, OSError, psutil.Error) as error:
-            words = str(error)
-            yield self._bury(f"could not be started ({words.splitlines()[0] if words else error!r})", lambda: words)
+            words = str(error) or repr(error)
+            yield self._bury(f"could not be started ({words.splitlines()[0]})", lambda: words)
 
     def _welcome(self) -> Iterator[str]:
         # What has ended meanwhile raises here, too: the next look sees it. What cannot be written down is tried again.

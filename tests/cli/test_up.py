@@ -15,6 +15,7 @@ import pytest
 
 from local.env import read_env
 from local.ledger import Ledger
+from tests.support.eventually import eventually
 
 STOPPED = ("ingress", "sync_user", "provision_database", "lookup", "RabbitMQ", "PostgreSQL")
 STAND_IN = Path(__file__).parent.parent / "local" / "stand_in.py"
@@ -29,6 +30,17 @@ def _usher(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
 
 def _alive(folder: Path) -> list[str]:
     return [entry.name for entry in Ledger.load(folder).entries if entry.process()]
+
+
+def _kill(folder: Path, *names: str) -> None:
+    for entry in Ledger.load(folder).entries:
+        if entry.name in names and (process := entry.process()):
+            process.kill()
+
+
+async def _until_the_log_says(folder: Path, text: str) -> None:
+    log = folder / "log" / "up.log"
+    await eventually(lambda: text in log.read_text(), timeout_s=60, what=text)
 
 
 @pytest.fixture
@@ -46,7 +58,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     _usher(home, "down")
 
 
-def test_a_run_is_ready_says_where_it_is_and_is_found_by_a_second_one(folder: Path) -> None:
+async def test_a_detached_run_is_ready_says_where_it_is_and_is_found_by_a_second_one_and_looked_after(
+    folder: Path,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
 
@@ -69,11 +83,19 @@ def test_a_run_is_ready_says_where_it_is_and_is_found_by_a_second_one(folder: Pa
     assert values["DATABASE_URL"] in second.stdout
     assert stat.S_IMODE((folder / "env").stat().st_mode) == 0o600
 
+    _kill(folder, "sync_user")
+    await _until_the_log_says(folder, "sync_user was killed by SIGKILL; it is started again in 500 ms")
+    await _until_the_log_says(folder, "sync_user is ready again")
+    assert Ledger.load(folder).deaths["sync_user"].times == 1
+
+    # In the middle of a restart.
+    _kill(folder, "RabbitMQ", "lookup")
+    await _until_the_log_says(folder, "RabbitMQ was killed by SIGKILL")
     down = _usher(folder, "down")
     again = _usher(folder, "down")
 
     assert down.returncode == 0
-    assert all(name in down.stdout for name in STOPPED)
+    assert all(name in down.stdout for name in set(STOPPED) - {"RabbitMQ", "lookup"})
     assert "stopped cleanly" in (folder / "log" / "ingress.log").read_text()
     assert "Nothing runs" in again.stdout
     assert not (folder / "state.json").exists()
