@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench check lint format lock clean servers
+.PHONY: help up down test chaos bench check lint format lock clean servers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.dev servers ## Run all tests on real servers, with coverage
 
 bench: $(VENV)/.runtime servers ## Measure Usher beside its peers; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: $(VENV)/.dev servers ## Break everything under load and count: the proof in docs/proof.md (minutes; ARGS=--list)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: lint test ## What CI runs: format, lint, types, import rules, tests
 

@@ -31,12 +31,13 @@ class Program:
     environment: Mapping[str, str]
     log: Path
     internal_port: int
+    module: str = "cli.main"
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *self.arguments],
+                [sys.executable, "-m", self.module, *self.arguments],
                 env={**_plain_environment(), **self.environment},
                 stdout=log,
                 stderr=log,
@@ -110,8 +111,12 @@ async def system(
     database_url: str,
     copies: int = 1,
     environment: Mapping[str, str] | None = None,
+    module: str = "cli.main",
 ) -> AsyncIterator[System]:
-    """The whole of Usher: one ingress and `copies` of each consumer, ready; stopped cleanly on leaving."""
+    """The whole of Usher: one ingress and `copies` of each consumer, ready; stopped cleanly on leaving.
+
+    `module` stands for the `usher` command: it takes its arguments.
+    """
     public_port = free_port()
     shared = {
         "AMQP_URL": amqp_url,
@@ -130,6 +135,7 @@ async def system(
     ]
     programs = [ingress, *consumers]
     for program in programs:
+        program.module = module
         program.start()
     try:
         for program in programs:

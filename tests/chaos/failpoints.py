@@ -1,0 +1,73 @@
+"""Points between two steps at which a program kills itself: the worst moments, hit every time.
+
+Each wraps one of the product's functions at the start of the process; the product does not know of it.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+from consumer.settle import Settler
+from ingress.publish import Publisher
+
+
+def arm(wish: str) -> None:
+    """`name:nth`: die at the nth passage of the point `name`."""
+    name, _, nth = wish.partition(":")
+    POINTS[name](_dying_at(int(nth or 1)))
+
+
+def _published(passed: Callable[[], None]) -> None:
+    """The event is confirmed, the sender is not answered."""
+    publish = Publisher.publish
+
+    async def then_die(self: Publisher, *arguments: Any) -> None:
+        await publish(self, *arguments)
+        passed()
+
+    Publisher.publish = then_die  # type: ignore[method-assign,assignment] # that is what a failpoint is
+
+
+def _settling(passed: Callable[[], None]) -> None:
+    """The effect is done, the message is not acknowledged."""
+    settle = Settler.settle
+
+    async def die_before(self: Settler[Any], *arguments: Any) -> None:
+        passed()
+        await settle(self, *arguments)
+
+    Settler.settle = die_before  # type: ignore[method-assign,assignment] # as above
+
+
+def _copied(passed: Callable[[], None]) -> None:
+    """The copy is confirmed, the original is not acknowledged."""
+    settle = Settler.settle
+
+    async def die_within(self: Settler[Any], *arguments: Any) -> None:
+        async def copy(*what: Any) -> None:
+            await self.copy(*what)
+            passed()
+
+        await settle(Settler(self.queue, copy), *arguments)
+
+    Settler.settle = die_within  # type: ignore[method-assign,assignment] # as above
+
+
+POINTS: Final[dict[str, Callable[[Callable[[], None]], None]]] = {
+    "published": _published,
+    "settling": _settling,
+    "copied": _copied,
+}
+
+
+def _dying_at(nth: int) -> Callable[[], None]:
+    passages = 0
+
+    def passed() -> None:
+        nonlocal passages
+        passages += 1
+        if passages == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return passed

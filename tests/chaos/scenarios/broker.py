@@ -1,0 +1,58 @@
+"""One broker: killed, full, cut off, and with a queue taken away."""
+
+import asyncio
+from typing import Final
+
+from tests.chaos.scenario import Scenario
+from tests.chaos.world import Setting, World
+
+
+async def _killed(world: World) -> None:
+    async with world.load() as load:
+        await load.reached(0.3)
+        world.rabbit.kill()
+        await load.felt()
+        await asyncio.to_thread(world.rabbit.start)
+        world.repaired()
+
+
+async def _alarm(world: World, *on: str, off: tuple[str, ...]) -> None:
+    async with world.load() as load:
+        await load.reached(0.2)
+        await asyncio.to_thread(world.rabbit.ctl, *on)
+        await load.felt()
+        await asyncio.to_thread(world.rabbit.ctl, *off)
+        world.repaired()
+
+
+async def _memory_alarm(world: World) -> None:
+    verb = "set_vm_memory_high_watermark"
+    await _alarm(world, verb, "0.00001", off=(verb, "0.4"))
+
+
+async def _disk_alarm(world: World) -> None:
+    verb = "set_disk_free_limit"
+    await _alarm(world, verb, "1000000GB", off=(verb, "50MB"))
+
+
+async def _cut(world: World) -> None:
+    """Publishes, deliveries and acks go through the proxy: cuts at many places hit all of them."""
+    assert world.broker_proxy is not None
+    async with world.load() as load:
+        for share in range(1, 8):
+            world.broker_proxy.cut_after(317 * share**2)
+            await load.reached(share / 10)
+    world.repaired()
+
+
+SCENARIOS: Final = (
+    Scenario("broker_killed", "kill -9 of a single broker under load; started again", _killed),
+    Scenario("memory_alarm", "the broker's memory alarm goes off under load; cleared", _memory_alarm),
+    Scenario("disk_alarm", "the broker's disk alarm goes off under load; cleared", _disk_alarm),
+    Scenario(
+        "connections_cut",
+        "all connections to the broker are reset after so many bytes, seven times under load",
+        _cut,
+        Setting(broker_proxied=True),
+    ),
+)

@@ -1,0 +1,25 @@
+"""The proof in short: some of its scenarios, with small loads. `make chaos` plays all of them."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from local.postgres import PostgresCluster
+from local.rabbitmq import RabbitNode
+from tests.chaos.scenario import Scenario, play
+from tests.chaos.scenarios import GROUPS
+from tests.chaos.world import Ground
+
+USERS: Final = 10
+IN_SHORT: Final = ("connections_cut", "consumers_die_unacked")
+ALL: Final = {scenario.name: scenario for scenarios in GROUPS.values() for scenario in scenarios}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario", [ALL[name] for name in IN_SHORT], ids=IN_SHORT)
+async def test_nothing_is_lost(
+    scenario: Scenario, rabbit: RabbitNode, postgres: PostgresCluster, tmp_path: Path
+) -> None:
+    account = await play(scenario, Ground(rabbit, postgres, tmp_path, USERS))
+    assert account.holds, account
