@@ -6,13 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Tests mostly wait for servers: three at a time keep two cores busy. TEST_JOBS=0 runs them one after the other.
+TEST_JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test chaos bench check lint format lock clean servers
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  ARGS and PYTEST_ARGS pass through: make up ARGS="--detach --port 9000", make test PYTEST_ARGS="-k verify"'
+	@echo '  ARGS and PYTEST_ARGS pass through: make up ARGS="--detach --port 9000", make test PYTEST_ARGS="-k verify" TEST_JOBS=0'
 
 up: $(VENV)/.runtime servers ## Run the whole system on embedded servers (Ctrl-C stops it)
 	@exec $(BIN)/usher up $(ARGS)
@@ -21,7 +23,7 @@ down: $(VENV)/.runtime ## Stop what `make up` started; data is kept
 	@exec $(BIN)/usher down $(ARGS)
 
 test: $(VENV)/.dev servers ## Run all tests on real servers, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 bench: $(VENV)/.runtime servers ## Measure Usher beside its peers; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(ARGS)
