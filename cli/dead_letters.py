@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from shared.errors import TopologyError
 from shared.events import format_time
-from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, QUEUE, REASON
+from shared.history import Failure, failures
+from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, HISTORY, QUEUE, REASON
 from shared.topology import EFFECTS, INGRESS_DEAD_QUEUE, UNROUTED, dead_queue_of, queue_of
 
 if TYPE_CHECKING:
@@ -50,12 +51,24 @@ class DeadLetter:
     first_failed_at: str | None
     redriven_at: str | None
     redrives: int
+    history: tuple[Failure, ...]
     message: AbstractIncomingMessage
 
+    @property
+    def effect(self) -> str | None:
+        """The effect that gave it up; None for what never came to one."""
+        return next((effect for effect in EFFECTS if queue_of(effect) == self.failed_in), None)
+
+    @property
+    def failed_at(self) -> str | None:
+        """When it failed last, as far as its headers tell."""
+        return (self.history[-1].at if self.history else None) or self.first_failed_at
+
     def as_json(self) -> dict[str, Any]:
-        names = ("queue", "failed_in", "event_id", "type", "user_id", "reason", "error", "attempt")
-        history = ("first_failed_at", "redriven_at", "redrives")
-        return {name: getattr(self, name) for name in (*names, *history)}
+        names = ("queue", "effect", "failed_in", "event_id", "type", "user_id", "reason", "error", "attempt")
+        history = ("first_failed_at", "failed_at", "redriven_at", "redrives")
+        told = {name: getattr(self, name) for name in (*names, *history)}
+        return {**told, "history": [asdict(failure) for failure in self.history]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +78,33 @@ class Filter:
     reason: str | None = None
     user_id: str | None = None
     event_ids: tuple[str, ...] = ()
+    since: datetime | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
         return (
             (self.reason is None or letter.reason == self.reason)
             and (self.user_id is None or letter.user_id == self.user_id)
             and (not self.event_ids or letter.event_id in self.event_ids)
+            and (self.since is None or _not_before(letter.failed_at, self.since))
         )
 
     @property
     def takes_all(self) -> bool:
-        return self.reason is None and self.user_id is None and not self.event_ids
+        return self.reason is None and self.user_id is None and not self.event_ids and self.since is None
 
 
 class Reader:
-    """The letters that lay in a queue when it was opened. `unseen` of them have not been handed out yet."""
+    """The letters that lay in a queue when it was opened. `unseen` of them have not been handed out yet.
+
+    What comes in meanwhile is in `newcomers`, as far as acknowledging has made room for it.
+    """
 
     def __init__(self, channel: AbstractChannel, queue: str, depth: int, window: int | None) -> None:
         self.queue = queue
         self.unseen = depth
+        self.newcomers: list[DeadLetter] = []
+        self.came = asyncio.Event()
+        self._awaited = depth
         self._channel = channel
         # The window counts per consumer: a queue deeper than one may hold is read by several on one channel.
         self._prefetch = min(window or depth, MAX_PREFETCH)
@@ -115,7 +136,12 @@ class Reader:
         inbox = self._inbox = asyncio.Queue()
 
         async def take(message: AbstractIncomingMessage) -> None:
-            inbox.put_nowait(message)
+            if self._awaited:
+                self._awaited -= 1
+                inbox.put_nowait(message)
+            else:
+                self.newcomers.append(letter_of(self.queue, message))
+                self.came.set()
 
         await self._channel.set_qos(prefetch_count=self._prefetch)
         queue = await self._channel.get_queue(self.queue, ensure=False)
@@ -155,7 +181,8 @@ def letter_of(queue: str, message: AbstractIncomingMessage) -> DeadLetter:
         queue=queue,
         failed_in=_text(death.get("queue")) or _failed_in(queue, headers),
         event_id=message.message_id or _text(body.get("id")),
-        type=message.type or _text(body.get("type")) or message.routing_key,
+        # Only where nothing takes it is the routing key still the type; elsewhere it is the queue's name.
+        type=message.type or _text(body.get("type")) or (message.routing_key if queue == UNROUTED else None),
         user_id=_user_of(body),
         reason=_reason(queue, headers, death),
         error=_error(headers, death),
@@ -163,6 +190,7 @@ def letter_of(queue: str, message: AbstractIncomingMessage) -> DeadLetter:
         first_failed_at=_text(headers.get(FIRST_FAILED_AT)) or _death_time(death),
         redriven_at=_text(headers.get(REDRIVEN_AT)),
         redrives=_number(headers.get(REDRIVES)) or 0,
+        history=_history(queue, headers, death),
         message=message,
     )
 
@@ -194,6 +222,24 @@ def _error(headers: Mapping[str, Any], death: Mapping[str, Any]) -> str | None:
     if death:
         return "the broker gave it up: it was handed out too often and never settled"
     return _text(headers.get(ERROR))
+
+
+def _history(queue: str, headers: Mapping[str, Any], death: Mapping[str, Any]) -> tuple[Failure, ...]:
+    """What the headers tell of every attempt; at least of the last one, even where nobody kept a history."""
+    told = failures(_text(headers.get(HISTORY)))
+    if told and not death:
+        return told
+    at = _death_time(death) if death else None
+    last = Failure(at, _number(headers.get(ATTEMPT)) or 1, _reason(queue, headers, death), _error(headers, death) or "")
+    return (*told, last)
+
+
+def _not_before(moment: str | None, since: datetime) -> bool:
+    """Where no moment is known it may as well be before."""
+    try:
+        return moment is not None and datetime.fromisoformat(moment) >= since
+    except (ValueError, TypeError):  # no time, or one without an offset
+        return False
 
 
 def _death_time(death: Mapping[str, Any]) -> str | None:

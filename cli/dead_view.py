@@ -6,6 +6,7 @@ In: letters. Out: tables, or values that JSON can hold. Tables hold ids and reas
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -17,29 +18,51 @@ from cli import terminal
 
 if TYPE_CHECKING:
     from cli.dead_letters import DeadLetter
-    from cli.redrive import Redriven
 
-SHOWN_STUCK: Final = 10
 NOTHING: Final = "-"
+# In this order: codes, ids with a prefix, uuids, long words with digits in them, numbers.
+_FOLDED: Final = re.compile(
+    r"(?P<code>sqlstate=\w+|answered \d{3}\b|HTTP \d{3}\b)"
+    r"|\b[A-Za-z]+_(?=\w*\d)\w+"
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+    r"|\b(?=[a-z]*\d)[0-9a-z]{10,}\b"
+    r"|(?P<number>\d+)"
+)
 
 
 def groups_of(letters: Sequence[DeadLetter]) -> list[dict[str, Any]]:
-    """One entry per queue, reason and error; `example` is the event id of the oldest."""
-    grouped: dict[tuple[str, str, str | None], list[DeadLetter]] = {}
+    """One entry per queue, effect, reason and error; `example` is the event id of the oldest.
+
+    Errors that differ in ids and numbers only are one trouble: of those, `error` has the folded form.
+    """
+    grouped: dict[tuple[str, str | None, str, str | None], list[DeadLetter]] = {}
     for letter in letters:
-        grouped.setdefault((letter.queue, letter.reason, letter.error), []).append(letter)
+        key = (letter.queue, letter.effect, letter.reason, folded(letter.error) if letter.error else None)
+        grouped.setdefault(key, []).append(letter)
     return [
         {
             "queue": queue,
+            "effect": effect,
             "reason": reason,
-            "error": error,
+            "error": members[0].error if len({letter.error for letter in members}) == 1 else error,
             "count": len(members),
             "oldest": min(letter.first_failed_at or "" for letter in members) or None,
             "newest": max(letter.first_failed_at or "" for letter in members) or None,
             "example": members[0].event_id,
         }
-        for (queue, reason, error), members in grouped.items()
+        for (queue, effect, reason, error), members in grouped.items()
     ]
+
+
+def folded(error: str) -> str:
+    """The error without what differs from letter to letter; codes that name the kind of trouble stay.
+
+    >>> folded("PermanentError: there is no database user_2abc after 31 looks at 10.0.0.7:5432")
+    'PermanentError: there is no database … after # looks at #.#.#.#:#'
+    >>> folded("TransientError: Xata answered 503; ForeignKeyViolationError sqlstate=23503")
+    'TransientError: Xata answered 503; ForeignKeyViolationError sqlstate=23503'
+    """
+    return _FOLDED.sub(lambda found: found["code"] or ("#" if found["number"] else "…"), error)
 
 
 def whole(letter: DeadLetter) -> dict[str, Any]:
@@ -74,9 +97,9 @@ def _plain(value: object) -> object:
 
 
 def print_groups(groups: Sequence[dict[str, Any]]) -> None:
-    table = Table("queue", "reason", "count", "oldest", "newest", "error", "an event id")
+    table = Table("queue", "effect", "reason", "count", "oldest", "newest", "error", "an event id")
     for group in groups:
-        cells = ("queue", "reason", "count", "oldest", "newest", "error", "example")
+        cells = ("queue", "effect", "reason", "count", "oldest", "newest", "error", "example")
         table.add_row(*(escape(str(group[name] if group[name] is not None else NOTHING)) for name in cells))
     if groups:
         terminal.out().print(table)
@@ -87,39 +110,35 @@ def print_letters(letters: Sequence[DeadLetter]) -> None:
     for letter in letters:
         where = (letter.first_failed_at, letter.queue, letter.reason, f"attempt {letter.attempt or NOTHING}")
         redrives = f"redriven {letter.redrives}x" if letter.redrives else None
-        what = (letter.type, letter.user_id, letter.event_id, redrives)
+        what = (letter.type or "no event", letter.user_id, letter.event_id, redrives)
         print("  ".join(str(part) for part in (*where, *what) if part))
 
 
-def print_letter(letter: DeadLetter, *, body: bool) -> None:
+def print_letter(letter: DeadLetter, standing: str | None, *, body: bool) -> None:
     table = Table(show_header=False)
     for name, value in letter.as_json().items():
-        table.add_row(name, escape(str(value if value is not None else NOTHING)))
+        if name != "history":
+            table.add_row(name, escape(str(value if value is not None else NOTHING)))
     terminal.out().print(table)
+    _print_history(letter)
+    if standing:
+        terminal.out().print(escape(standing), soft_wrap=True)
     if body:
         terminal.out().print(escape(letter.message.body.decode(errors="replace")), soft_wrap=True)
+
+
+def _print_history(letter: DeadLetter) -> None:
+    for failure in letter.history:
+        times = f"  ({failure.times} times, the last one then)" if failure.times > 1 else ""
+        what = (failure.at or "at a time not known", f"attempt {failure.attempt}", failure.reason, failure.error)
+        terminal.out().print(escape("  ".join(part for part in what if part) + times), soft_wrap=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: `1 dead letter`, `2 dead letters`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_unseen(unseen: int) -> None:
     if unseen:
         terminal.err().print(f"{unseen} more are in somebody else's hands at the moment: look again later.")
-
-
-def print_redriven(results: dict[str, Redriven], *, json: bool) -> None:
-    stuck = [(queue, *each) for queue, result in results.items() for each in result.stuck]
-    done, left = (sum(getattr(result, name) for result in results.values()) for name in ("done", "left"))
-    if json:
-        terminal.print_json(
-            {
-                "redriven": done,
-                "left": left,
-                "stuck": [{"queue": queue, "event_id": event_id, "why": why} for queue, event_id, why in stuck],
-                "queues": {queue: result.done for queue, result in results.items()},
-            }
-        )
-        return
-    terminal.out().print(f"{done} sent back, {left} left, {len(stuck)} could not be sent back.")
-    for queue, event_id, why in stuck[:SHOWN_STUCK]:
-        terminal.err().print(escape(f"{queue} {event_id}: {why}"))
-    if len(stuck) > SHOWN_STUCK:
-        terminal.err().print(f"… and {len(stuck) - SHOWN_STUCK} more")

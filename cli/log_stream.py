@@ -1,6 +1,7 @@
 """The log stream `usher.log`: every event of the last days, in the order in which the broker stored them.
 
-In: an open connection and where to begin. Out: entries, for ever. Reading a stream takes nothing away.
+In: an open connection and where to begin. Out: entries, for ever or as far as they are stored now. Reading a stream
+takes nothing away.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from shared.errors import TopologyError, UsherError
 from shared.topology import LOG_QUEUE
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 PREFETCH: Final = 500
+SILENCE_S: Final = 0.5
+# The broker stores entries in chunks, of some thousands at most; nobody is told where the last one ends.
+LAST_CHUNK_MAX: Final = 10_000
 
 # "first", "last" (the last chunk), "next", a number, or a moment (from the chunk that holds it on).
 Offset = str | int | datetime
@@ -39,7 +43,8 @@ class LogLostError(UsherError):
 class LogReader:
     """Hands out entries one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
         self._inbox: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
 
     async def take(self, message: AbstractIncomingMessage) -> None:
@@ -62,6 +67,25 @@ class LogReader:
         offset = message.headers.get("x-stream-offset")
         return Entry(offset if isinstance(offset, int) else 0, message)
 
+    async def next_stored(self) -> Entry | None:
+        """The next entry, or None where no more is stored for now.
+
+        The broker does not say that it has handed out all. It answers on a channel in turn, so after a silence an
+        answer shows that it is neither slow nor away.
+
+        Raises:
+            LogLostError: the connection is gone.
+        """
+        for _ in range(2):
+            with suppress(TimeoutError):
+                # Not wait_for: in Python 3.11 it forgets a Ctrl-C that comes with a message.
+                async with asyncio.timeout(SILENCE_S):
+                    return await self.next()
+            await self._channel.declare_queue(LOG_QUEUE, passive=True)
+            if self._inbox.empty():
+                return None
+        return await self.next()
+
 
 @asynccontextmanager
 async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterator[LogReader]:
@@ -70,8 +94,8 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
     Raises:
         TopologyError: there is no log on the broker.
     """
-    reader = LogReader()
     channel = await connection.channel()
+    reader = LogReader(channel)
     channel.close_callbacks.add(reader.lost)
     try:
         await channel.set_qos(prefetch_count=PREFETCH)
@@ -84,3 +108,33 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
     finally:
         with suppress(*CONNECTION_EXCEPTIONS):
             await channel.close()
+
+
+async def end(connection: AbstractConnection) -> int:
+    """The offset after the last entry that is stored now; 0 where there is none."""
+    after = 0
+    async with opened(connection, "last") as log:
+        for _ in range(LAST_CHUNK_MAX):
+            entry = await log.next_stored()
+            if entry is None:
+                break
+            after = entry.offset + 1
+    return after
+
+
+async def offset_of(connection: AbstractConnection, place: Offset) -> int | None:
+    """The offset of the first entry from `place` on (of a moment: of the chunk stored then); None: there is none."""
+    async with opened(connection, place) as log:
+        entry = await log.next_stored()
+    return entry.offset if entry else None
+
+
+async def stored(connection: AbstractConnection, start: Offset, before: int) -> AsyncIterator[Entry]:
+    """The entries from `start` on, up to the offset `before`, which is not among them."""
+    if isinstance(start, int) and start >= before:
+        return
+    async with opened(connection, start) as log:
+        while (entry := await log.next_stored()) is not None and entry.offset < before:
+            yield entry
+            if entry.offset + 1 >= before:
+                return

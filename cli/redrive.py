@@ -20,11 +20,12 @@ from aio_pika import DeliveryMode
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from aio_pika.exceptions import PublishError as ReturnedError
 
-from cli.dead_letters import REDRIVEN_AT, REDRIVES, opened
+from cli.dead_letters import REDRIVEN_AT, REDRIVES, Reader, opened
 from consumer.delivery import plain_headers
 from shared.errors import PublishError
 from shared.events import format_time
-from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, QUEUE, REASON
+from shared.history import Failure, noted
+from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, HISTORY, QUEUE, REASON
 from shared.topology import EVENTS_EXCHANGE, INGRESS_DEAD_QUEUE, UNROUTED, topology
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 IN_FLIGHT: Final = 100
 CONFIRM_TIMEOUT_S: Final = 10.0
+# Who wants to stop at a failure must give failures the time to come back: a permanent one does so at once.
+WATCH_S: Final = 3.0
+WATCHED_RATE: Final = 10.0
 
 WHY_WEBHOOKS_STAY: Final = (
     f"{INGRESS_DEAD_QUEUE} holds genuine webhooks that could not be read, so there is no event in them to send back. "
@@ -46,15 +50,26 @@ _OF_THE_DEATH: Final = frozenset({REASON, ERROR, QUEUE})
 
 @dataclass(slots=True)
 class Redriven:
-    """What became of the letters of one queue. `stuck` could not be sent back, and why; they lie where they were."""
+    """What became of the letters of one queue.
 
-    done: int = 0
+    `stuck` could not be sent back, and why; they lie where they were. `again` failed anew while it was watched.
+    """
+
+    sent: list[DeadLetter] = field(default_factory=list)
     left: int = 0
     stuck: list[tuple[str | None, str]] = field(default_factory=list)
+    again: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return len(self.sent)
 
 
 class Redrive:
-    """Sends letters of one queue back, several under way at once, at most `rate` a second."""
+    """Sends letters of one queue back, several under way at once, at most `rate` a second.
+
+    With `stop_on_failure` the first goes alone; as soon as one of them comes back to this queue, no more are sent.
+    """
 
     def __init__(
         self,
@@ -62,12 +77,16 @@ class Redrive:
         *,
         limit: int | None = None,
         rate: float | None = None,
+        stop_on_failure: bool = False,
         on_open: Callable[[int], None] = lambda _depth: None,
         on_each: Callable[[], None] = lambda: None,
     ) -> None:
         self.result = Redriven()
         self._wanted = wanted
         self._limit = limit
+        self._watching = stop_on_failure
+        self._begun_at = format_time(datetime.now(UTC))
+        rate = rate or (WATCHED_RATE if stop_on_failure else None)
         self._gap_s = 1 / rate if rate else 0.0
         self._next_at = 0.0
         self._begun = 0
@@ -81,18 +100,17 @@ class Redrive:
         Raises:
             PublishError: the broker does not confirm.
         """
-        window = 2 * IN_FLIGHT if self._wanted.takes_all else None
+        # Whoever watches holds all that is there, so that whatever comes besides is new.
+        window = 2 * IN_FLIGHT if self._wanted.takes_all and not self._watching else None
         outbound = await connection.channel(publisher_confirms=True, on_return_raises=True)
         try:
             async with opened(connection, queue, window=window) as letters:
                 self._on_open(letters.unseen)
                 try:
-                    async with asyncio.TaskGroup() as group:
-                        while self._begun != self._limit and (letter := await letters.next()) is not None:
-                            await self._consider(group, outbound, letter)
+                    await self._work_through(letters, outbound)
                 except BaseExceptionGroup as several:
                     # Not `except*`: what is raised in one comes out as a group again.
-                    if isinstance(first := _first(several), (PublishError, *CONNECTION_EXCEPTIONS)):
+                    if isinstance(first := first_of(several), (PublishError, *CONNECTION_EXCEPTIONS)):
                         raise first from several
                     raise
                 self.result.left += letters.unseen
@@ -100,6 +118,33 @@ class Redrive:
             with suppress(*CONNECTION_EXCEPTIONS):
                 await outbound.close()
         return self.result
+
+    async def _work_through(self, letters: Reader, outbound: AbstractChannel) -> None:
+        async with asyncio.TaskGroup() as group:
+            while self._begun != self._limit and not self._failed_again(letters):
+                letter = await letters.next()
+                if letter is None:
+                    break
+                await self._consider(group, outbound, letter)
+                if self._watching and self._begun == 1:
+                    await self._watch(letters)
+        if self._watching and self._begun > 1:
+            await self._watch(letters)
+
+    async def _watch(self, letters: Reader) -> None:
+        """Give what was sent the time to fail."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_S):
+                while not self._failed_again(letters):
+                    letters.came.clear()
+                    await letters.came.wait()
+
+    def _failed_again(self, letters: Reader) -> bool:
+        """Whether one of ours has come back: it says itself that it was redriven since we began."""
+        if self._watching:
+            back = (letter for letter in letters.newcomers if (letter.redriven_at or "") >= self._begun_at)
+            self.result.again = list(back)
+        return bool(self.result.again)
 
     async def _consider(self, group: asyncio.TaskGroup, outbound: AbstractChannel, letter: DeadLetter) -> None:
         if not self._wanted.takes(letter):
@@ -117,7 +162,7 @@ class Redrive:
             if trouble is None:
                 # Confirm before ack: a crash here duplicates, never loses.
                 await letter.message.ack()
-                self.result.done += 1
+                self.result.sent.append(letter)
             else:
                 self.result.stuck.append((letter.event_id, trouble))
             self._on_each()
@@ -137,8 +182,8 @@ async def discard(
     *,
     limit: int | None,
     keep: Callable[[Sequence[DeadLetter]], None],
-) -> int:
-    """Take up to `limit` letters out of `queue`, after `keep` has put them by; returns how many."""
+) -> list[DeadLetter]:
+    """Take up to `limit` letters out of `queue`, after `keep` has put them by; returns them."""
     taken: list[DeadLetter] = []
     async with opened(connection, queue) as letters:
         while len(taken) != limit and (letter := await letters.next()) is not None:
@@ -148,7 +193,7 @@ async def discard(
         keep(taken)
         for letter in taken:
             await letter.message.ack()
-    return len(taken)
+    return taken
 
 
 async def _publish_copy(outbound: AbstractChannel, letter: DeadLetter) -> str | None:
@@ -196,9 +241,11 @@ def _copy(letter: DeadLetter) -> aio_pika.Message:
         for name, value in plain_headers(original.headers).items()
         if not name.startswith("x-") and name not in _OF_THE_DEATH
     }
+    now = format_time(datetime.now(UTC))
     headers[ATTEMPT] = 1
-    headers[REDRIVEN_AT] = format_time(datetime.now(UTC))
+    headers[REDRIVEN_AT] = now
     headers[REDRIVES] = letter.redrives + 1
+    headers[HISTORY] = _history_of(letter, now)
     if letter.first_failed_at is not None:
         headers[FIRST_FAILED_AT] = letter.first_failed_at
     return aio_pika.Message(
@@ -213,7 +260,15 @@ def _copy(letter: DeadLetter) -> aio_pika.Message:
     )
 
 
-def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+def _history_of(letter: DeadLetter, now: str) -> str:
+    """All its failures, the broker's own doing too, and that it was sent back."""
+    header = None
+    for failure in (*letter.history, Failure(now, letter.attempt or 1, "redriven")):
+        header = noted(header, failure)
+    return header or ""
+
+
+def first_of(several: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = several
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

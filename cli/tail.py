@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli import terminal
+from cli.moments import place_in_log
 from cli.settings import OperatorSettings
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Wanted:
 def tail(
     *,
     since: Annotated[
-        str, typer.Option(help="now, first (all of the last 7 days), or how long ago: 10m, 2h, 3d.")
+        str, typer.Option(help="now, first (all of the last 7 days), how long ago (10m, 2h, 3d), or a time.")
     ] = "now",
     event_type: Annotated[
         list[str] | None, typer.Option("--type", help="Only this type; may be given several times.")
@@ -58,18 +59,7 @@ def tail(
     Exit codes: 0 the limit is reached, 1 failed, 2 misused, 130 ended with Ctrl-C.
     """
     wanted = Wanted(frozenset(event_type or ()), user, limit)
-    terminal.run(_follow(_offset(since), wanted, _print_whole if json else _print_line))
-
-
-def _offset(since: str) -> "Offset":
-    from shared.durations import parse_duration
-
-    if since in {"first", "now"}:
-        return "first" if since == "first" else "next"
-    try:
-        return datetime.now(UTC) - parse_duration(since)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}; or first, or now", param_hint="--since") from error
+    terminal.run(_follow(place_in_log(since, "--since"), wanted, _print_whole if json else _print_line))
 
 
 async def _follow(offset: "Offset", wanted: Wanted, show: "Callable[[Entry], None]") -> None:

@@ -15,6 +15,8 @@ REASON: Final = "reason"
 ERROR: Final = "error"
 FIRST_FAILED_AT: Final = "first_failed_at"
 QUEUE: Final = "queue"
+HISTORY: Final = "history"
+REPLAYED_AT: Final = "replayed_at"
 
 
 def event_message(event: Event) -> aio_pika.Message:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from cli.main import main
 from cli.settings import OperatorSettings
@@ -43,6 +44,13 @@ def _nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # A verb sets logging up for its process, which is not ours to set up.
     monkeypatch.setattr("shared.log.configure", lambda **_: None)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[Any]]:
+    """The lines that a verb leaves in the log, which are not part of what it prints."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from cli import dead_letters
+from cli import audit, dead_letters
 from consumer.outcome import DeadLetter, Retry, decide
 from consumer.settle import Settler
 from shared import errors, events, messages, topology
@@ -162,7 +162,8 @@ def test_a_queue_holds_the_types_that_it_is_bound_to() -> None:
     for effect, types in topology.EFFECTS.items():
         for queue in topology.effect_queues(effect, types):
             assert types_in(queue.name) == set(types)
-    assert types_in(topology.LOG_QUEUE) == {*events.USER_EVENT_TYPES, *events.DATABASE_EVENT_TYPES}
+    records = {audit.OPERATOR_ACTED}
+    assert types_in(topology.LOG_QUEUE) == {*events.USER_EVENT_TYPES, *events.DATABASE_EVENT_TYPES, *records}
 
 
 def test_the_exchange_takes_every_type_there_is() -> None:
@@ -317,6 +318,13 @@ def test_an_example_is_a_message_as_it_is_written(name: str) -> None:
     assert accepts(name, example["payload"])
     assert example["headers"] == event_message(event).headers
     assert MESSAGES[name]["name"] == event.type
+
+
+@pytest.mark.parametrize("phase", ["begun", "ended"])
+def test_a_record_of_what_an_operator_did_fits_its_schema(phase: str) -> None:
+    act = audit.Act("replay", {"since": "2h"}, {"replayed": 1}, ["msg_1"])
+
+    validator("OperatorActed").validate(json.loads(audit.record_message("act_1", act.facts(phase)).body))
 
 
 # Properties and headers
