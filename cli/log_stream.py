@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 PREFETCH: Final = 500
 SILENCE_S: Final = 0.5
-# The broker stores entries in chunks, of some thousands at most; nobody is told where the last one ends.
-LAST_CHUNK_MAX: Final = 10_000
 
 # "first", "last" (the last chunk), "next", a number, or a moment (from the chunk that holds it on).
 Offset = str | int | datetime
@@ -66,6 +64,10 @@ class LogReader:
         await message.ack()
         offset = message.headers.get("x-stream-offset")
         return Entry(offset if isinstance(offset, int) else 0, message)
+
+    async def next_here(self) -> Entry | None:
+        """The next entry if it has come already."""
+        return None if self._inbox.empty() else await self.next()
 
     async def next_stored(self) -> Entry | None:
         """The next entry, or None where no more is stored for now.
@@ -111,14 +113,18 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
 
 
 async def end(connection: AbstractConnection) -> int:
-    """The offset after the last entry that is stored now; 0 where there is none."""
+    """The offset after the last entry that is stored now; 0 where there is none.
+
+    Nobody is told it. It is after the last chunk's last entry, or where the first one that comes meanwhile has its
+    place: a log that is written to all the time has no silence to wait for.
+    """
     after = 0
-    async with opened(connection, "last") as log:
-        for _ in range(LAST_CHUNK_MAX):
-            entry = await log.next_stored()
-            if entry is None:
-                break
+    async with opened(connection, "next") as newer, opened(connection, "last") as log:
+        while (entry := await log.next_stored()) is not None:
             after = entry.offset + 1
+            new = await newer.next_here()
+            if new is not None:
+                return new.offset
     return after
 
 

@@ -23,6 +23,7 @@ def app() -> typer.Typer:
         ingress,
         lookup,
         migrate,
+        replay,
         send,
         status,
         tail,
@@ -45,6 +46,7 @@ def app() -> typer.Typer:
     root.command()(send.send)
     root.command()(tail.tail)
     root.add_typer(dead.verbs, name="dead")
+    root.command()(replay.replay)
     root.add_typer(databases.verbs, name="databases")
     root.command()(topology.topology)
     root.command()(migrate.migrate)

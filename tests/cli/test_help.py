@@ -6,7 +6,7 @@ from tests.cli.conftest import Usher
 
 VERBS = [
     *("up", "down", "topology", "migrate", "send", "status", "tail", "ingress", "consumer", "lookup"),
-    *("dead ls", "dead show", "dead redrive", "dead discard"),
+    *("dead ls", "dead show", "dead redrive", "dead discard", "replay"),
     *(
         "databases ls",
         "databases show",
