@@ -36,7 +36,10 @@ async def _postgres(
 ) -> AsyncIterator[Chosen]:
     region = settings.provider_postgres_region
     provider = PostgresProvider(settings.provider_address(), region=region, migrations=user_migrations())
-    yield Chosen(provider, RegionMap.single(region))
+    try:
+        yield Chosen(provider, RegionMap.single(region))
+    finally:
+        await provider.close()
 
 
 @asynccontextmanager

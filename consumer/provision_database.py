@@ -125,7 +125,9 @@ class ProvisionDatabase:
             located = await databases.locate(connection, begun.user_id, place)
             if located is None:
                 return
-            schema_version = await self.provider.prepare(located.known)
+            schema_version = place.schema_version
+            if schema_version is None:
+                schema_version = await self.provider.prepare(located.known)
         except QuotaBlocked as blocked:
             await databases.stop_creating(connection, begun.user_id, State.QUOTA_BLOCKED, str(blocked))
             raise

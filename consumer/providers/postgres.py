@@ -2,32 +2,41 @@
 
 Promise: a database is ours only with our mark on it (its comment names the user); one without is neither adopted nor
 dropped. It is born closed and opened in the transaction that marks it: a kill in between leaves no doubt whose it is.
+It is a copy of a template that carries the schema, so that nobody has to log in to it to make it usable.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import structlog
 
 from consumer.providers import schema
+from consumer.providers.addresses import at_database, host_of
+from consumer.providers.postgres_template import Template
 from consumer.providers.protocol import Found, Place, UserDatabase
-from consumer.providers.session import session
+from shared import postgres
 from shared.errors import DependencyDown, PermanentError, TransientError
 from shared.migrations import Migration
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Session = PoolConnectionProxy[asyncpg.Record]
 
 log = structlog.get_logger()
 
 # Copies a template, so it takes as long as the disk; a cut-off one is rolled back by the server.
 CREATE_TIMEOUT_S: Final = 45.0
-# Creating and dropping load the server's disk, and each takes a connection of its own.
-MAX_SESSIONS: Final = 4
+# Creating and dropping load the server's disk: more at once would not be quicker.
+MAX_SESSIONS: Final = 8
+CLOSE_TIMEOUT_S: Final = 3.0
 _SESSION: Final = {"application_name": "usher provider", "lock_timeout": "20s"}
 _MARK: Final = "usher: "
 
@@ -42,10 +51,12 @@ select
 from pg_database where datname = $1
 """
 # The server itself quotes: `format` makes statements whose values cannot be parameters.
-# template0 never has a session, so that creations cannot get into each other's way as with template1.
-_CREATE: Final = "select format('create database %I template template0 allow_connections false', $1::text)"
-_SET_MARK: Final = "select format('comment on database %I is %L', $1::text, $2::text)"
-_OPEN: Final = "select format('alter database %I allow_connections true', $1::text)"
+# The template never has a session, so that creations cannot get into each other's way as with template1.
+_CREATE: Final = "select format('create database %I template %I allow_connections false', $1::text, $2::text)"
+# One statement list is one transaction.
+_MARK_AND_OPEN: Final = """
+select format('comment on database %1$I is %2$L; alter database %1$I allow_connections true', $1::text, $2::text)
+"""
 _DROP_FORCED: Final = "select format('drop database if exists %I with (force)', $1::text)"
 _DROP: Final = "select format('drop database if exists %I', $1::text)"
 _INVENTORY: Final = """
@@ -80,13 +91,24 @@ class PostgresProvider:
         self._url = url
         self._region = region
         self._migrations = tuple(migrations)
+        self._template = Template(url, self._migrations)
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._slots = asyncio.Semaphore(MAX_SESSIONS)
+
+    async def close(self) -> None:
+        """End the connections; what hangs is cut."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await pool.close()
+            pool.terminate()
 
     async def create(self, wanted: UserDatabase) -> Place:
         async with self._session(wanted.name) as connection:
-            seen = await _look(connection, wanted.name)
+            seen, version = await _look(connection, wanted.name), None
             if seen is None:
-                seen = await _create_closed(connection, wanted.name)
+                seen, version = await self._create_closed(connection, wanted.name)
             if not seen.belongs_to(wanted.user_id):
                 raise PermanentError(
                     f"a database {wanted.name} is there and is not ours: rename or drop it, then redrive"
@@ -94,11 +116,11 @@ class PostgresProvider:
             _refuse_unowned(seen, wanted.name)
             if seen.unfinished:
                 await _mark_and_open(connection, wanted)
-            return Place(provider_id=seen.provider_id, region=self._region, host=_host(self._url))
+        return Place(seen.provider_id, self._region, host_of(self._url), schema_version=version)
 
     async def prepare(self, database: UserDatabase) -> int:
         async with self._slots:
-            return await schema.migrate(_url_of(self._url, database.name), self._migrations)
+            return await schema.migrate(at_database(self._url, database.name), self._migrations)
 
     async def delete(self, database: UserDatabase) -> None:
         async with self._session(database.name) as connection:
@@ -116,7 +138,7 @@ class PostgresProvider:
             seen = await _look(connection, database.name)
         if seen is None or not seen.belongs_to(database.user_id):
             raise PermanentError(f"there is no database {database.name}")
-        return _url_of(self._url, database.name)
+        return at_database(self._url, database.name)
 
     async def inventory(self) -> Sequence[Found]:
         async with self._session() as connection:
@@ -130,16 +152,46 @@ class PostgresProvider:
                     "PROVIDER_POSTGRES_URL: this login may not create databases (alter role … createdb)"
                 )
 
+    async def _create_closed(self, connection: Session, name: str) -> tuple[_Seen, int | None]:
+        """With the version of the schema that it was made with; None when it was there."""
+        template = await self._template.ready(connection)
+        version: int | None = self._template.version
+        try:
+            statement = await connection.fetchval(_CREATE, name, template)
+            await connection.execute(statement, timeout=CREATE_TIMEOUT_S)
+        except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+            log.info("database_was_there", name=name)  # somebody who does not take our lock; the mark decides
+            version = None
+        except asyncpg.InvalidCatalogNameError as error:
+            self._template.forget()
+            raise TransientError(f"the template {template} was dropped: it is made anew") from error
+        seen = await _look(connection, name)
+        if seen is None:
+            raise TransientError(f"database {name} vanished while it was created")
+        return seen, version
+
     @asynccontextmanager
-    async def _session(self, name: str | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection of its own; with `name`, nobody else does anything to that database meanwhile."""
-        async with self._slots, session(self._url, **_SESSION) as connection:
+    async def _session(self, name: str | None = None) -> AsyncIterator[Session]:
+        """A connection to work with; with `name`, nobody else does anything to that database meanwhile."""
+        async with postgres.translated(), (await self._opened()).acquire() as connection:
             if name is not None:
-                await connection.execute(_LOCK, name)  # until the session ends
+                await connection.execute(_LOCK, name)  # until it goes back to the pool
             yield connection
 
+    async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=MAX_SESSIONS,
+                timeout=postgres.CONNECT_TIMEOUT_S,
+                command_timeout=postgres.COMMAND_TIMEOUT_S,
+                server_settings=_SESSION,
+            )
+        return await self._pool
 
-async def _look(connection: asyncpg.Connection[asyncpg.Record], name: str) -> _Seen | None:
+
+async def _look(connection: Session, name: str) -> _Seen | None:
     row = await connection.fetchrow(_LOOK, name)
     return _Seen(**row) if row else None
 
@@ -153,24 +205,11 @@ def _refuse_unowned(seen: _Seen, name: str) -> None:
         )
 
 
-async def _create_closed(connection: asyncpg.Connection[asyncpg.Record], name: str) -> _Seen:
-    try:
-        await connection.execute(await connection.fetchval(_CREATE, name), timeout=CREATE_TIMEOUT_S)
-    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-        log.info("database_was_there", name=name)  # somebody who does not take our lock; the mark decides
-    seen = await _look(connection, name)
-    if seen is None:
-        raise TransientError(f"database {name} vanished while it was created")
-    return seen
+async def _mark_and_open(connection: Session, wanted: UserDatabase) -> None:
+    await connection.execute(await connection.fetchval(_MARK_AND_OPEN, wanted.name, _mark(wanted.user_id)))
 
 
-async def _mark_and_open(connection: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase) -> None:
-    async with connection.transaction():
-        await connection.execute(await connection.fetchval(_SET_MARK, wanted.name, _mark(wanted.user_id)))
-        await connection.execute(await connection.fetchval(_OPEN, wanted.name))
-
-
-async def _drop(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+async def _drop(connection: Session, name: str) -> None:
     try:
         await connection.execute(await connection.fetchval(_DROP_FORCED, name))
     except asyncpg.InsufficientPrivilegeError:
@@ -181,15 +220,3 @@ async def _drop(connection: asyncpg.Connection[asyncpg.Record], name: str) -> No
 
 def _mark(user_id: str) -> str:
     return f"{_MARK}{user_id}"
-
-
-def _url_of(url: str, name: str) -> str:
-    """The same login at another database. Put together by hand: urlunsplit loses the slashes of an empty host."""
-    parts = urlsplit(url)
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc}/{quote(name, safe='')}{query}"
-
-
-def _host(url: str) -> str | None:
-    """Host and port without the login; None for a Unix socket."""
-    return urlsplit(url).netloc.rpartition("@")[2] or None

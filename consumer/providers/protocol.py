@@ -23,12 +23,16 @@ class UserDatabase:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a database came to be. `region` is the real one, which need not be the one that was asked for."""
+    """Where a database came to be. `region` is the real one, which need not be the one that was asked for.
+
+    `schema_version` is set when it is usable as it is: `prepare` has nothing left to do.
+    """
 
     provider_id: str
     region: str | None
     host: str | None
     project: str | None = None
+    schema_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ async def world(
 ) -> AsyncIterator[World]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("PROVIDER_POSTGRES_URL", postgres.url("postgres"))
-    yield World(pool, postgres_provider(postgres.url("postgres")))
+    provider = postgres_provider(postgres.url("postgres"))
+    yield World(pool, provider)
+    await provider.close()
     await pool.execute(f'drop database if exists "{user}" with (force)')
 
 

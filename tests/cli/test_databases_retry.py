@@ -39,7 +39,9 @@ async def world(
 ) -> AsyncIterator[World]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("AMQP_URL", amqp_url)
-    yield World(pool, postgres_provider(postgres.url("postgres")))
+    provider = postgres_provider(postgres.url("postgres"))
+    yield World(pool, provider)
+    await provider.close()
     await pool.execute(f'drop database if exists "{user}" with (force)')
 
 

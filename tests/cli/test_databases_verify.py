@@ -27,6 +27,7 @@ async def world(
     await _emptied(pool, provider)
     yield World(pool, provider)
     await _emptied(pool, provider)
+    await provider.close()
 
 
 async def _emptied(pool: asyncpg.Pool[asyncpg.Record], provider: object) -> None:

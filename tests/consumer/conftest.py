@@ -19,8 +19,9 @@ def user() -> str:
 
 @pytest.fixture
 async def world(pool: asyncpg.Pool[asyncpg.Record], postgres: PostgresCluster, user: str) -> AsyncIterator[World]:
-    world = World(pool, postgres_provider(postgres.url("postgres")))
-    yield world
+    provider = postgres_provider(postgres.url("postgres"))
+    yield World(pool, provider)
+    await provider.close()
     await pool.execute(f'drop database if exists "{user}" with (force)')
 
 
@@ -32,6 +33,9 @@ def scripted(world: World) -> Scripted:
 @pytest.fixture
 async def copies(world: World, database_url: str, postgres: PostgresCluster) -> AsyncIterator[list[World]]:
     pools = [await shared_postgres.create_pool(database_url, max_size=2, name=f"copy {n}") for n in range(3)]
-    yield [World(pool, postgres_provider(postgres.url("postgres")), world.announced) for pool in pools]
+    providers = [postgres_provider(postgres.url("postgres")) for _ in pools]
+    yield [World(pool, provider, world.announced) for pool, provider in zip(pools, providers, strict=True)]
+    for provider in providers:
+        await provider.close()
     for pool in pools:
         await pool.close()

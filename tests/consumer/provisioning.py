@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 from unittest.mock import patch
@@ -93,7 +93,7 @@ async def _nothing() -> None:
 
 
 class Scripted:
-    """A provider whose next calls raise what the test put there, then act as the real one."""
+    """A provider whose next calls raise what the test put there, then act as the real one; all has to be prepared."""
 
     def __init__(self, provider: DatabaseProvider) -> None:
         self._provider = provider
@@ -112,7 +112,7 @@ class Scripted:
         await self.before_create()
         if self.create_errors:
             raise self.create_errors.pop(0)
-        return await self._provider.create(wanted)
+        return replace(await self._provider.create(wanted), schema_version=None)
 
     async def prepare(self, database: UserDatabase) -> int:
         await self.before_prepare()

@@ -79,6 +79,7 @@ async def test_the_provider_s_login_makes_and_removes_users_databases(provider: 
     assert [found.name for found in await made.inventory()] == ["user_2abc"]
     await made.delete(wanted)
     assert await made.inventory() == []
+    await made.close()
 
 
 async def test_the_provider_s_login_does_not_get_into_usher_s_database(provider: str) -> None:

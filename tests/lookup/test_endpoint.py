@@ -22,8 +22,10 @@ async def test_a_database_that_the_consumer_made_is_told_with_its_place_and_with
     asker: Asker, pool: asyncpg.Pool[asyncpg.Record], postgres: PostgresCluster
 ) -> None:
     user = new_user()
-    world = World(pool, postgres_provider(postgres.url("postgres")))
+    provider = postgres_provider(postgres.url("postgres"))
+    world = World(pool, provider)
     await world.effect()(user_event("user.created", user))
+    await provider.close()
 
     answered = await asker.about(user)
 

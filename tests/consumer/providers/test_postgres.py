@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -8,8 +9,9 @@ import asyncpg
 import pytest
 
 from consumer.providers import postgres as postgres_module
+from consumer.providers.addresses import at_database, host_of
 from consumer.providers.names import database_name
-from consumer.providers.postgres import PostgresProvider, _host, _url_of
+from consumer.providers.postgres import PostgresProvider
 from consumer.providers.protocol import UserDatabase
 from local.ports import free_port
 from local.postgres import PostgresCluster
@@ -19,10 +21,26 @@ from tests.consumer.providers.contract import ProviderContract, made
 from tests.consumer.provisioning import new_user, postgres_provider
 from tests.support.tcp_proxy import TcpProxy
 
+Opened = Callable[[str], PostgresProvider]
+
 
 @pytest.fixture
-def provider(postgres: PostgresCluster) -> PostgresProvider:
-    return postgres_provider(postgres.url("postgres"))
+async def opened() -> AsyncIterator[Opened]:
+    """Makes providers and closes them in the end."""
+    providers: list[PostgresProvider] = []
+
+    def open_(url: str) -> PostgresProvider:
+        providers.append(postgres_provider(url))
+        return providers[-1]
+
+    yield open_
+    for provider in providers:
+        await provider.close()
+
+
+@pytest.fixture
+def provider(postgres: PostgresCluster, opened: Opened) -> PostgresProvider:
+    return opened(postgres.url("postgres"))
 
 
 @pytest.fixture
@@ -42,12 +60,12 @@ async def wanted(provider: PostgresProvider) -> AsyncIterator[UserDatabase]:
 
 class TestPostgres(ProviderContract):
     @pytest.fixture
-    def provider(self, postgres: PostgresCluster) -> PostgresProvider:
-        return postgres_provider(postgres.url("postgres"))
+    def provider(self, postgres: PostgresCluster, opened: Opened) -> PostgresProvider:
+        return opened(postgres.url("postgres"))
 
     @pytest.fixture
-    def unreachable(self) -> PostgresProvider:
-        return postgres_provider(f"postgresql://usher:password@127.0.0.1:{free_port()}/postgres")
+    def unreachable(self, opened: Opened) -> PostgresProvider:
+        return opened(f"postgresql://usher:password@127.0.0.1:{free_port()}/postgres")
 
 
 async def test_a_strangers_database_of_that_name_is_neither_adopted_nor_dropped(
@@ -127,50 +145,120 @@ async def test_a_session_in_the_template_database_is_not_in_the_way(
 
 
 async def test_a_login_that_may_not_create_databases_stops_the_consumer_and_names_the_setting(
-    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase, opened: Opened
 ) -> None:
     await admin.execute("create role powerless login password 'test-password'")
-    powerless = postgres_provider(_as("powerless", postgres.url("postgres")))
+    powerless = opened(_as("powerless", postgres.url("postgres")))
 
     with pytest.raises(DependencyDown, match="PROVIDER_POSTGRES_URL"):
         await powerless.check()
     with pytest.raises(DependencyDown):
         await powerless.create(wanted)
 
-    await admin.execute("drop role powerless")
+    await _drop_role(admin, "powerless")
+
+
+async def test_what_is_made_from_the_template_has_nothing_to_be_prepared(
+    provider: PostgresProvider, wanted: UserDatabase
+) -> None:
+    first = await provider.create(wanted)
+    again = await provider.create(wanted)
+
+    assert first.schema_version == len(user_migrations())
+    assert again.schema_version is None  # made by whom, and when? To be looked at
+    connection = await asyncpg.connect(await provider.connection_url(wanted))
+    assert await connection.fetchval("select count(*) from notes") == 0
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "create database {0} template template0 allow_connections false",
+        "create database {0} template template0; comment on database {0} is 'Usher''s template, being made'",
+    ],
+    ids=["before_the_mark", "before_the_migrations"],
+)
+async def test_a_template_whose_making_was_cut_off_is_finished(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase, left: str
+) -> None:
+    template = await _dropped_template(provider, admin)
+    for statement in left.format(template).split("; "):
+        await admin.execute(statement)
+
+    await made(provider, wanted)
+
+    assert await admin.fetchval("select datallowconn from pg_database where datname = $1", template) is False
+
+
+async def test_a_template_that_was_dropped_is_made_anew(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    await made(provider, wanted)
+    await provider.delete(wanted)
+    await _without_templates(admin)
+
+    with pytest.raises(TransientError, match="anew"):
+        await provider.create(wanted)
+    await made(provider, wanted)
+
+
+async def test_a_strangers_database_under_the_templates_name_stops_the_consumer(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    template = await _dropped_template(provider, admin)
+    await admin.execute(f"create database {template}")
+
+    with pytest.raises(DependencyDown, match=template):
+        await provider.create(wanted)
+
+    await admin.execute(f"drop database {template}")
+
+
+async def test_copies_that_need_the_template_at_once_make_one(
+    opened: Opened, postgres: PostgresCluster, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await _without_templates(admin)
+    copies = [opened(postgres.url("postgres")) for _ in range(3)]
+    wanted = [UserDatabase(user, user, None) for user in (new_user() for _ in copies)]
+
+    await asyncio.gather(*(made(copy, each) for copy, each in zip(copies, wanted, strict=True)))
+
+    for each in wanted:
+        await copies[0].delete(each)
 
 
 async def test_a_login_that_may_only_create_databases_is_enough(
-    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase, opened: Opened
 ) -> None:
     await admin.execute("create role maker login createdb password 'test-password'")
-    maker = postgres_provider(_as("maker", postgres.url("postgres")))
+    maker = opened(_as("maker", postgres.url("postgres")))
 
     await maker.check()
     await made(maker, wanted)
     await maker.delete(wanted)
 
     assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
-    await admin.execute("drop role maker")
+    await _drop_role(admin, "maker")
 
 
 async def test_a_server_without_free_connections_is_a_dependency_that_is_down(
-    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase
+    admin: asyncpg.Connection[asyncpg.Record], postgres: PostgresCluster, wanted: UserDatabase, opened: Opened
 ) -> None:
     await admin.execute("create role crowded login createdb connection limit 0 password 'test-password'")
-    crowded = postgres_provider(_as("crowded", postgres.url("postgres")))
+    crowded = opened(_as("crowded", postgres.url("postgres")))
 
     with pytest.raises(DependencyDown):
         await crowded.create(wanted)
 
-    await admin.execute("drop role crowded")
+    await _drop_role(admin, "crowded")
 
 
 async def test_a_connection_that_is_cut_while_the_server_works_is_a_dependency_that_is_down(
-    postgres: PostgresCluster, wanted: UserDatabase, provider: PostgresProvider
+    postgres: PostgresCluster, wanted: UserDatabase, provider: PostgresProvider, opened: Opened
 ) -> None:
     async with TcpProxy("127.0.0.1", postgres.port) as proxy:
-        behind = postgres_provider(_at(proxy.port, postgres.url("postgres")))
+        behind = opened(_at(proxy.port, postgres.url("postgres")))
         proxy.cut_after(900)  # past the login, amid the statements
 
         with pytest.raises(DependencyDown):
@@ -180,14 +268,14 @@ async def test_a_connection_that_is_cut_while_the_server_works_is_a_dependency_t
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_a_dependency_that_is_down(
-    postgres: PostgresCluster, wanted: UserDatabase, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresCluster, wanted: UserDatabase, monkeypatch: pytest.MonkeyPatch, opened: Opened
 ) -> None:
     monkeypatch.setattr("shared.postgres.CONNECT_TIMEOUT_S", 0.3)
     async with TcpProxy("127.0.0.1", postgres.port) as proxy:
         proxy.black_hole()
 
         with pytest.raises(DependencyDown):
-            await postgres_provider(_at(proxy.port, postgres.url("postgres"))).create(wanted)
+            await opened(_at(proxy.port, postgres.url("postgres"))).create(wanted)
 
 
 async def test_a_database_that_somebody_else_is_at_for_long_is_tried_again_later(
@@ -211,10 +299,11 @@ async def test_a_database_that_another_login_made_is_left_to_an_operator_and_is_
     provider: PostgresProvider,
     admin: asyncpg.Connection[asyncpg.Record],
     wanted: UserDatabase,
+    opened: Opened,
 ) -> None:
     await made(provider, wanted)
     await admin.execute("create role newcomer login createdb password 'test-password'")
-    newcomer = postgres_provider(_as("newcomer", postgres.url("postgres")))
+    newcomer = opened(_as("newcomer", postgres.url("postgres")))
 
     await newcomer.check()
     for doing in (newcomer.create, newcomer.delete):
@@ -224,14 +313,14 @@ async def test_a_database_that_another_login_made_is_left_to_an_operator_and_is_
     await admin.execute(f'alter database "{wanted.name}" owner to newcomer')
     await newcomer.delete(wanted)
     assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
-    await admin.execute("drop role newcomer")
+    await _drop_role(admin, "newcomer")
 
 
 async def test_a_session_of_another_login_delays_the_deletion_and_is_no_outage(
-    postgres: PostgresCluster, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+    postgres: PostgresCluster, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase, opened: Opened
 ) -> None:
     await admin.execute("create role latecomer login createdb password 'test-password'")
-    latecomer = postgres_provider(_as("latecomer", postgres.url("postgres")))
+    latecomer = opened(_as("latecomer", postgres.url("postgres")))
     await made(latecomer, wanted)
     inside = await asyncpg.connect(postgres.url(wanted.name))
 
@@ -242,7 +331,7 @@ async def test_a_session_of_another_login_delays_the_deletion_and_is_no_outage(
     await inside.close()
     await latecomer.delete(wanted)
     assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
-    await admin.execute("drop role latecomer")
+    await _drop_role(admin, "latecomer")
 
 
 async def test_a_database_that_carries_other_migrations_is_left_to_an_operator(
@@ -269,8 +358,35 @@ async def test_a_database_that_carries_other_migrations_is_left_to_an_operator(
 def test_the_address_of_a_users_database_is_the_admins_with_another_name(
     url: str, expected: str, host: str | None
 ) -> None:
-    assert _url_of(url, "n") == expected
-    assert _host(url) == host
+    assert at_database(url, "n") == expected
+    assert host_of(url) == host
+
+
+async def _without_templates(admin: asyncpg.Connection[asyncpg.Record], owner: str = "usher") -> list[str]:
+    """The names of the login's templates, after they were dropped."""
+    rows = await admin.fetch(
+        """select datname from pg_database
+        where starts_with(datname, 'usher_template_') and pg_get_userbyid(datdba) = $1""",
+        owner,
+    )
+    for row in rows:
+        await admin.execute(f"drop database {row['datname']}")
+    return [row["datname"] for row in rows]
+
+
+async def _dropped_template(provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record]) -> str:
+    """The name of the provider's template, which is there no more."""
+    some = new_user()
+    await provider.create(UserDatabase(some, some, None))
+    await provider.delete(UserDatabase(some, some, None))
+    provider._template.forget()
+    (name,) = await _without_templates(admin)
+    return name
+
+
+async def _drop_role(admin: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+    await _without_templates(admin, name)
+    await admin.execute(f"drop role {name}")
 
 
 def _as(user: str, url: str) -> str:
