@@ -31,7 +31,11 @@ _TEMPLATE: Final = "usher_template"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--webhooks", type=int, default=500, help="how many webhooks the convergence test sends")
-    parser.addoption("--kill-every", type=int, default=1, help="kill at every how manieth await of Xata's work; 1: all")
+    parser.addoption(
+        "--kill-everywhere",
+        action="store_true",
+        help="kill at every await, before and after it acted; else at each kind of await once",
+    )
     parser.addoption("--xata-users", type=int, default=20, help="how many users sign up in the test against Xata")
 
 
@@ -115,6 +119,11 @@ async def _as_admin(postgres: PostgresCluster, statement: str) -> object:
         return await admin.fetchval(statement)
     finally:
         await admin.close()
+
+
+@pytest.fixture
+def kill_everywhere(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("kill_everywhere"))
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -56,6 +57,14 @@ class World:
     def effect(self, *, holdback: timedelta = WEEK, provider: DatabaseProvider | None = None) -> ProvisionDatabase:
         regions = RegionMap.single("local")
         return ProvisionDatabase(self.pool, provider or self.provider, regions, holdback, self.announce)
+
+    @asynccontextmanager
+    async def another(self) -> AsyncIterator[World]:
+        """Another process on the same server of users' databases, with connections of its own."""
+        assert isinstance(self.provider, PostgresProvider)
+        provider = postgres_provider(self.provider._url)
+        yield World(self.pool, provider, self.announced)
+        await provider.close()
 
     async def row(self, user_id: str) -> Database:
         async with self.pool.acquire() as connection:
@@ -142,19 +151,25 @@ class Killed(asyncio.CancelledError):
 
 @dataclass
 class Failpoint:
-    """Ends the work at its `at`-th await of the outside world, before or after that one acted."""
+    """Ends the work at its `at`-th await of the outside world, before or after that one acted.
+
+    With `alike_once` awaits of the same statement, or of the same kind of request, count once. `here`: whether this is
+    the process to be killed.
+    """
 
     at: int
     after: bool
-    seen: int = 0
+    alike_once: bool = False
+    here: Callable[[], bool] = lambda: True
+    seen: set[str] = field(default_factory=set)
     struck: bool = False
     where: str = ""
 
     async def pass_through(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        if self.struck:
+        if self.struck or not self.here() or (self.alike_once and name in self.seen):
             return await call()
-        self.seen += 1
-        if self.seen <= self.at:
+        self.seen.add(name if self.alike_once else f"{len(self.seen)} {name}")
+        if len(self.seen) <= self.at:
             return await call()
         self.struck, self.where = True, f"{'after' if self.after else 'before'} await {self.at} ({name})"
         if self.after:
@@ -164,11 +179,27 @@ class Failpoint:
         raise Killed(self.where)
 
 
+@dataclass(frozen=True)
+class Kills:
+    """Where to kill. `everywhere`: at each await, both before and after it acted.
+
+    Otherwise at each kind of await once: the two cases, before and after, share them out between them.
+    """
+
+    everywhere: bool
+    after: bool
+
+    def points(self) -> Iterator[Failpoint]:
+        first, step = (0, 1) if self.everywhere else (int(self.after), 2)
+        return (Failpoint(at, after=self.after, alike_once=not self.everywhere) for at in range(first, 200, step))
+
+
 @contextmanager
 def killed_at(point: Failpoint, world: World) -> Iterator[None]:
     """Every statement on any connection, every connect, and the announcement pass through `point`."""
     with (
         patch.object(asyncpg, "connect", _wrapped(point, "connect", asyncpg.connect)),
+        patch.object(asyncpg.connection, "connect", _wrapped(point, "connect for a pool", asyncpg.connect)),
         patch.object(asyncpg.Connection, "execute", _wrapped(point, "execute", asyncpg.Connection.execute)),
         patch.object(asyncpg.Connection, "fetch", _wrapped(point, "fetch", asyncpg.Connection.fetch)),
         patch.object(asyncpg.Connection, "fetchrow", _wrapped(point, "fetchrow", asyncpg.Connection.fetchrow)),
@@ -180,9 +211,20 @@ def killed_at(point: Failpoint, world: World) -> Iterator[None]:
 
 def _wrapped(point: Failpoint, name: str, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def wrapper(*arguments: Any, **options: Any) -> Any:
-        return await point.pass_through(name, lambda: original(*arguments, **options))
+        said = f"{name} {_kind(arguments)}"
+        return await point.pass_through(said, lambda: original(*arguments, **options))
 
     return wrapper
+
+
+# Names and ids of users, projects and branches.
+_OF_ONE: Final = re.compile(r"user_\w+|prj_\w+|\b[a-v][0-9a-v]{25}\b|'[^']*'")
+
+
+def _kind(arguments: Sequence[Any]) -> str:
+    """What is asked for, whoever it is asked for."""
+    words = " ".join(" ".join(argument.split()) for argument in arguments[1:3] if isinstance(argument, str))
+    return _OF_ONE.sub("…", words)[:120]
 
 
 async def _announce_for_ever(database_url: str, provider_url: str, user_id: str) -> None:

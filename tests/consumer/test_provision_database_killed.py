@@ -15,19 +15,23 @@ from consumer.database_state import State
 from consumer.provision_database import ProvisionDatabase
 from local.postgres import PostgresCluster
 from shared.events import UserEvent
-from tests.consumer.provisioning import AT_ONCE, WEEK, Failpoint, World, deliver, killed_at, new_user
+from tests.consumer.provisioning import AT_ONCE, WEEK, Kills, World, deliver, killed_at, new_user
 from tests.support.events import user_event
 
-# A creation or deletion has more awaits than this; fewer would mean that the failpoints do not reach it.
-FEWEST_CREATING: Final = 20
-FEWEST_DELETING: Final = 10
+# A creation or deletion has more awaits, all different, than this; fewer would mean that they are not reached.
+FEWEST_CREATING: Final = 12
+FEWEST_DELETING: Final = 8
+FEWEST_HOLDING: Final = 3
 
 before_and_after: Final = pytest.mark.parametrize("after", [False, True], ids=["before_it_acted", "after_it_acted"])
 
 
 @before_and_after
-async def test_a_creation_that_was_killed_anywhere_goes_on_to_one_database(world: World, *, after: bool) -> None:
-    async for user, where in _killed_everywhere(world, "user.created", after=after, fewest=FEWEST_CREATING):
+async def test_a_creation_that_was_killed_anywhere_goes_on_to_one_database(
+    world: World, *, kill_everywhere: bool, after: bool
+) -> None:
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(world, "user.created", kills, fewest=FEWEST_CREATING):
         await deliver(world.effect(), _event("user.created", user))
 
         row = await world.row(user)
@@ -39,8 +43,11 @@ async def test_a_creation_that_was_killed_anywhere_goes_on_to_one_database(world
 
 
 @before_and_after
-async def test_a_deletion_after_a_creation_killed_anywhere_leaves_nothing(world: World, *, after: bool) -> None:
-    async for user, where in _killed_everywhere(world, "user.created", after=after, fewest=FEWEST_CREATING):
+async def test_a_deletion_after_a_creation_killed_anywhere_leaves_nothing(
+    world: World, *, kill_everywhere: bool, after: bool
+) -> None:
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(world, "user.created", kills, fewest=FEWEST_CREATING):
         await deliver(world.effect(holdback=AT_ONCE), _event("user.deleted", user))
         assert not await world.exists(user), where
 
@@ -51,10 +58,11 @@ async def test_a_deletion_after_a_creation_killed_anywhere_leaves_nothing(world:
 
 
 @before_and_after
-async def test_a_deletion_that_was_killed_anywhere_goes_on_until_nothing_is_left(world: World, *, after: bool) -> None:
-    async for user, where in _killed_everywhere(
-        world, "user.deleted", after=after, fewest=FEWEST_DELETING, made_before=True
-    ):
+async def test_a_deletion_that_was_killed_anywhere_goes_on_until_nothing_is_left(
+    world: World, *, kill_everywhere: bool, after: bool
+) -> None:
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(world, "user.deleted", kills, fewest=FEWEST_DELETING, made_before=True):
         await deliver(world.effect(holdback=AT_ONCE), _event("user.deleted", user))
 
         assert (await world.row(user)).state is State.DELETED, where
@@ -62,9 +70,12 @@ async def test_a_deletion_that_was_killed_anywhere_goes_on_until_nothing_is_left
 
 
 @before_and_after
-async def test_a_held_deletion_that_was_killed_anywhere_is_held_still(world: World, *, after: bool) -> None:
+async def test_a_held_deletion_that_was_killed_anywhere_is_held_still(
+    world: World, *, kill_everywhere: bool, after: bool
+) -> None:
+    kills = Kills(kill_everywhere, after)
     async for user, where in _killed_everywhere(
-        world, "user.deleted", after=after, fewest=3, made_before=True, holdback=WEEK
+        world, "user.deleted", kills, fewest=FEWEST_HOLDING, made_before=True, holdback=WEEK
     ):
         await deliver(world.effect(), _event("user.deleted", user))
 
@@ -96,24 +107,27 @@ async def test_a_process_that_is_killed_while_it_announces_frees_the_user_for_th
 async def _killed_everywhere(
     world: World,
     kind: str,
+    kills: Kills,
     *,
-    after: bool,
     fewest: int,
     made_before: bool = False,
     holdback: timedelta = AT_ONCE,
 ) -> AsyncIterator[tuple[str, str]]:
-    """Users whose event was killed at the first await, the second, … until one comes through unharmed."""
-    for at in range(200):
+    """Users whose event was killed at one await, a later one, … until one comes through unharmed.
+
+    Each process is a new one, with connections of its own.
+    """
+    for point in kills.points():
         user = new_user()
         if made_before:
             await deliver(world.effect(), _event("user.created", user))
-        point = Failpoint(at, after=after)
-        with killed_at(point, world):
-            survived = await _survived(world.effect(holdback=holdback), _event(kind, user))
+        async with world.another() as process:
+            with killed_at(point, process):
+                survived = await _survived(process.effect(holdback=holdback), _event(kind, user))
         assert survived is not point.struck
         yield user, point.where
         if not point.struck:
-            assert at >= fewest, "the failpoints do not reach the work"
+            assert point.at >= fewest, "the failpoints do not reach the work"
             return
     raise AssertionError("never came through")
 

@@ -6,11 +6,10 @@ Each kill takes the process's memory with it: who goes on is a new provider that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from unittest.mock import patch
 
 import httpx
@@ -26,10 +25,10 @@ from local.postgres import PostgresCluster
 from local.xata import Region, XataStandIn
 from shared.events import UserEvent
 from tests.consumer.providers.xata_account import Account
-from tests.consumer.provisioning import AT_ONCE, Failpoint, World, _wrapped, deliver, killed_at, new_user
+from tests.consumer.provisioning import AT_ONCE, Failpoint, Kills, World, _wrapped, deliver, killed_at, new_user
 from tests.support.events import user_event
 
-# A creation or deletion has more awaits than this; fewer would mean that the failpoints do not reach it.
+# A creation or deletion has more awaits, all different, than this; fewer would mean that they are not reached.
 FEWEST_CREATING: Final = 20
 FEWEST_DELETING: Final = 10
 # As short as a kill is in a test: nothing is on its way when the next one begins.
@@ -77,32 +76,25 @@ class Xata:
 _OURS: Final[ContextVar[bool]] = ContextVar("ours", default=False)
 
 
-@dataclass
-class OurFailpoint(Failpoint):
-    """The stand-in lives in this process too, and goes on living."""
-
-    async def pass_through(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        return await (super().pass_through(name, call) if _OURS.get() else call())
-
-
 @contextmanager
 def _killed_at(point: Failpoint, world: World) -> Iterator[None]:
     request = _wrapped(point, "request", httpx.AsyncClient.request)
     token = _OURS.set(True)
+    point.here = _OURS.get  # the stand-in lives in this process too, and goes on living
     with killed_at(point, world), patch.object(httpx.AsyncClient, "request", request):
         yield
     _OURS.reset(token)
 
 
-@pytest.mark.timeout(240)  # some sixty kills
+@pytest.mark.timeout(240)  # up to sixty kills
 @mode
 @before_and_after
 async def test_a_creation_that_was_killed_anywhere_goes_on_to_one_branch(
-    account: Account, templates: dict[str, tuple[str, ...]], kill_every: int, *, after: bool
+    account: Account, templates: dict[str, tuple[str, ...]], *, kill_everywhere: bool, after: bool
 ) -> None:
     xata = Xata(account, templates)
-    every = _Kills(kill_every, after, FEWEST_CREATING)
-    async for user, where in _killed_everywhere(xata, "user.created", every):
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(xata, "user.created", kills, fewest=FEWEST_CREATING):
         world = xata.world()
         await deliver(world.effect(), _event("user.created", user))
 
@@ -121,11 +113,11 @@ async def test_a_creation_that_was_killed_anywhere_goes_on_to_one_branch(
 @pytest.mark.timeout(240)
 @before_and_after
 async def test_a_deletion_after_a_creation_killed_anywhere_leaves_nothing(
-    account: Account, kill_every: int, *, after: bool
+    account: Account, *, kill_everywhere: bool, after: bool
 ) -> None:
     xata = Xata(account, {})
-    every = _Kills(kill_every, after, FEWEST_CREATING)
-    async for user, where in _killed_everywhere(xata, "user.created", every):
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(xata, "user.created", kills, fewest=FEWEST_CREATING):
         await deliver(xata.world().effect(holdback=AT_ONCE), _event("user.deleted", user))
         assert xata.branches() == [], where
 
@@ -140,11 +132,11 @@ async def test_a_deletion_after_a_creation_killed_anywhere_leaves_nothing(
 @pytest.mark.timeout(240)
 @before_and_after
 async def test_a_deletion_that_was_killed_anywhere_goes_on_until_nothing_is_left(
-    account: Account, kill_every: int, *, after: bool
+    account: Account, *, kill_everywhere: bool, after: bool
 ) -> None:
     xata = Xata(account, {})
-    every = _Kills(kill_every, after, FEWEST_DELETING)
-    async for user, where in _killed_everywhere(xata, "user.deleted", every, made_before=True):
+    kills = Kills(kill_everywhere, after)
+    async for user, where in _killed_everywhere(xata, "user.deleted", kills, fewest=FEWEST_DELETING, made_before=True):
         world = xata.world()
         await deliver(world.effect(holdback=AT_ONCE), _event("user.deleted", user))
 
@@ -153,39 +145,21 @@ async def test_a_deletion_that_was_killed_anywhere_goes_on_until_nothing_is_left
         assert await account.placement(UserDatabase(user, user, None)) is None, where
 
 
-@pytest.fixture
-def kill_every(pytestconfig: pytest.Config) -> int:
-    return int(pytestconfig.getoption("kill_every"))
-
-
-@dataclass(frozen=True)
-class _Kills:
-    """At every `step`-th await: the two cases begin at different ones, so that they share none with a step above 1."""
-
-    step: int
-    after: bool
-    fewest: int
-
-    def places(self) -> range:
-        return range(int(self.after and self.step > 1), 200, self.step)
-
-
 async def _killed_everywhere(
-    xata: Xata, kind: str, kills: _Kills, *, made_before: bool = False
+    xata: Xata, kind: str, kills: Kills, *, fewest: int, made_before: bool = False
 ) -> AsyncIterator[tuple[str, str]]:
     """Users whose event was killed at one await, a later one, … until one comes through unharmed."""
-    for at in kills.places():
+    for point in kills.points():
         user = new_user()
         if made_before:
             await deliver(xata.world().effect(), _event("user.created", user))
         world = xata.world()
-        point = OurFailpoint(at, after=kills.after)
         with _killed_at(point, world):
             survived = await _survived(world.effect(holdback=AT_ONCE), _event(kind, user))
         assert survived is not point.struck
         yield user, point.where
         if not point.struck:
-            assert at >= kills.fewest, "the failpoints do not reach the work"
+            assert point.at >= fewest, "the failpoints do not reach the work"
             return
     raise AssertionError("never came through")
 
