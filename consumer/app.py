@@ -36,22 +36,30 @@ log = structlog.get_logger()
 
 ANNOUNCE_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0
+# As many events as one statement takes at once: more gain little, and the last of them waits for all.
+SYNC_BATCH: Final = 200
+# A user's row that somebody holds locked costs the other users of its batch no more than this.
+LOCK_TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an effect brings along: itself, and how to see whether what it needs is there."""
+    """What an effect brings along: itself, how to see whether what it needs is there, and how much it takes at once."""
 
     effect: Effect
     probe: Probe
+    limits: Limits
 
 
 @asynccontextmanager
 async def _sync_user(
     settings: ConsumerSettings, _outbound: BrokerLink, _registry: CollectorRegistry
 ) -> AsyncIterator[Parts]:
-    async with _pool(settings, "usher sync_user") as pool:
-        yield Parts(one_by_one(SyncUser(pool)), lambda: postgres.ping(pool))
+    async with _pool(settings, "usher sync_user", lock_timeout_s=LOCK_TIMEOUT_S) as pool:
+        # One worker: while its statement runs, the next batch comes in; and what it settles is always what came first,
+        # so that one acknowledgement covers the batch.
+        limits = Limits(workers=1, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
+        yield Parts(SyncUser(pool, settings.consumer_concurrency), lambda: postgres.ping(pool), limits)
 
 
 @asynccontextmanager
@@ -79,7 +87,8 @@ async def _provision_database(
             settings.deletion_holdback,
             announce,
         )
-        yield Parts(one_by_one(effect), effect.check)
+        limits = Limits(workers=settings.consumer_concurrency, max_attempts=settings.max_attempts)
+        yield Parts(one_by_one(effect), effect.check, limits)
 
 
 # Effect → its parts. One name per effect everywhere.
@@ -145,15 +154,14 @@ def _consumer(
     parts: Parts,
     registry: CollectorRegistry,
 ) -> Consumer:
-    limits = Limits(workers=settings.consumer_concurrency, max_attempts=settings.max_attempts)
-    subscription = Subscription(name, addresses=settings.amqp_addresses(), prefetch=limits.prefetch)
+    subscription = Subscription(name, addresses=settings.amqp_addresses(), prefetch=parts.limits.prefetch)
     return Consumer(
         name,
         parts.effect,
         subscription=subscription,
         outbound=outbound,
         probe=parts.probe,
-        limits=limits,
+        limits=parts.limits,
         metrics=ConsumerMetrics(registry, name, subscription.queue),
     )
 
@@ -182,11 +190,14 @@ def _details(consumer: Consumer) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def _pool(settings: ConsumerSettings, name: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+async def _pool(
+    settings: ConsumerSettings, name: str, *, lock_timeout_s: float = 0
+) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     pool = await postgres.create_pool(
         settings.database_url.get_secret_value(),
         max_size=settings.consumer_concurrency + 2,
         name=name,
+        lock_timeout_s=lock_timeout_s,
     )
     try:
         yield pool

@@ -5,7 +5,10 @@ Promise: a message is acknowledged only after its effect, or after a confirmed c
 
 One message's life: the broker pushes it to the subscription; a worker takes it (with others, when the effect takes
 batches), decodes it, hands the event to the effect, lets `decide` say what follows from the error, and `settle` does
-it. Workers bound what is done at once, the prefetch bounds what waits.
+it. What is done of a batch is acknowledged together; what failed goes its own way, beside the others and after them.
+Workers bound what is done at once, the prefetch bounds what waits.
+
+`Effect`, `Probe` and the protocols of `settle` are seams: behind them stand databases and broker, or models of them.
 """
 
 import asyncio
@@ -17,10 +20,10 @@ import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from consumer.breaker import Breaker, Probe, State
-from consumer.delivery import AmqpDelivery, HeaderValue
+from consumer.delivery import AmqpDelivery, HeaderValue, ack_all
 from consumer.metrics import ConsumerMetrics
-from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Outcome, Retry, decide
-from consumer.report import report
+from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Ack, Outcome, Retry, decide
+from consumer.report import Ending, report
 from consumer.settle import Settler
 from consumer.subscription import Subscription
 from shared.broker import BrokerLink
@@ -82,7 +85,7 @@ class Consumer:
         self.subscription = subscription
         self.outbound = outbound
         self.breaker = Breaker(probe, changed=self._breaker_changed)
-        self._settler = Settler(self.subscription.queue, self._copy)
+        self._settler = Settler(self.subscription.queue, self._copy, ack_all)
         self._stopping = False
         self._busy = 0
         self._idle = asyncio.Event()
@@ -129,13 +132,15 @@ class Consumer:
 
     async def _consume(self, batch: Sequence[AmqpDelivery]) -> None:
         decoded = [_decoded(delivery) for delivery in batch]
-        errors = await self._applied([event for event in decoded if isinstance(event, UserEvent)])
-        for delivery, event in zip(batch, decoded, strict=True):
-            error = errors.pop(0) if isinstance(event, UserEvent) else event
-            self._note_dependency(error)
-            outcome = decide(error, delivery.attempt, max_attempts=self._limits.max_attempts)
-            if await self._settle(delivery, outcome):
-                report(self.name, self._metrics, delivery, event, outcome, error)
+        errors = iter(await self._applied([event for event in decoded if isinstance(event, UserEvent)]))
+        endings = [
+            self._ending(delivery, event, next(errors) if isinstance(event, UserEvent) else event)
+            for delivery, event in zip(batch, decoded, strict=True)
+        ]
+        self._note_dependency([ending.error for ending in endings])
+        await self._settle_done([ending for ending in endings if isinstance(ending.outcome, Ack)])
+        failed = (ending for ending in endings if not isinstance(ending.outcome, Ack))
+        await asyncio.gather(*(self._settle_failed(ending) for ending in failed))
 
     async def _applied(self, events: list[UserEvent]) -> list[Exception | None]:
         """One error or None for each event."""
@@ -149,18 +154,38 @@ class Consumer:
             errors = [RuntimeError("the effect gave another number of results than events")] * len(events)
         return errors
 
-    def _note_dependency(self, error: Exception | None) -> None:
-        match error:
-            case None:
-                self.breaker.succeeded()
-            case DependencyDown():
-                self.breaker.failed(error)
-            case DecodeError() | ConsumerCrashed():
-                pass  # the effect was not asked
-            case EffectError():
-                self.breaker.answered()
-            case _:
-                pass  # a bug says nothing about the dependency
+    def _ending(self, delivery: AmqpDelivery, event: UserEvent | EffectError, error: Exception | None) -> Ending:
+        return Ending(delivery, event, error, decide(error, delivery.attempt, max_attempts=self._limits.max_attempts))
+
+    def _note_dependency(self, errors: Sequence[Exception | None]) -> None:
+        if None in errors:
+            self.breaker.succeeded()  # it is there: what failed beside that failed for reasons of its own
+            return
+        for error in errors:
+            match error:
+                case DependencyDown():
+                    self.breaker.failed(error)
+                case DecodeError() | ConsumerCrashed():
+                    pass  # the effect was not asked
+                case EffectError():
+                    self.breaker.answered()
+                case _:
+                    pass  # a bug says nothing about the dependency
+
+    async def _settle_done(self, endings: Sequence[Ending]) -> None:
+        there = [ending for ending in endings if not ending.delivery.lost]
+        try:
+            await self._settler.settle_done([ending.delivery for ending in there])
+        except CONNECTION_EXCEPTIONS:
+            there = []
+        for ending in there:
+            report(self.name, self._metrics, ending)
+        if len(there) < len(endings):
+            log.warning("messages_not_settled", effect=self.name, count=len(endings) - len(there))
+
+    async def _settle_failed(self, ending: Ending) -> None:
+        if await self._settle(ending.delivery, ending.outcome):
+            report(self.name, self._metrics, ending)
 
     async def _settle(self, delivery: AmqpDelivery, outcome: Outcome) -> bool:
         """Settle; while the broker takes no copy, hold the message and try again. False: it will come again."""

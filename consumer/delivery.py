@@ -3,13 +3,14 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from consumer.ledger import Ledger
 from shared.broker import cancelled_by_somebody
 from shared.messages import ATTEMPT
 
@@ -39,18 +40,51 @@ class Delivery(Protocol):
         ...
 
 
-class AmqpDelivery:
-    """A `Delivery` from RabbitMQ. It can be settled only on the channel it came over."""
+class Origin:
+    """The channel that deliveries came over: they can be settled on no other."""
 
-    def __init__(self, message: AbstractIncomingMessage, channel: AbstractChannel) -> None:
-        self._message = message
+    def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
-        self.headers: Mapping[str, HeaderValue] = plain_headers(message.headers)
-        self.received_at = time.monotonic()
+        self._ledger = Ledger()
 
     @property
-    def body(self) -> bytes:
-        return self._message.body
+    def closed(self) -> bool:
+        return self._channel.is_closed
+
+    @property
+    def held_since(self) -> float | None:
+        """On the monotonic clock, when the delivery came that is unsettled for longest."""
+        return None if self.closed else self._ledger.held_since
+
+    def received(self, message: DeliveredMessage) -> "AmqpDelivery":
+        delivery = AmqpDelivery(message, self)
+        self._ledger.received(delivery.tag, delivery.received_at)
+        return delivery
+
+    async def ack(self, tags: Iterable[int]) -> None:
+        """Acknowledge the deliveries `tags` and no other, in as few frames as that takes."""
+        acks = self._ledger.settle(tags)
+        for ack in acks:
+            # Frames are written in their order: the last one's being sent says that all are.
+            await _sent(self._channel.basic_ack(ack.tag, multiple=ack.multiple, wait=ack is acks[-1]))
+
+    async def give_back(self, tag: int) -> None:
+        self._ledger.settle([tag])
+        await _sent(self._channel.basic_nack(tag, requeue=True))
+
+
+class AmqpDelivery:
+    """A `Delivery` from RabbitMQ."""
+
+    __slots__ = ("_properties", "body", "headers", "origin", "received_at", "tag")
+
+    def __init__(self, message: DeliveredMessage, origin: Origin) -> None:
+        self.origin = origin
+        self.tag = message.delivery_tag or 0
+        self.body = message.body
+        self._properties = message.header.properties
+        self.headers: Mapping[str, HeaderValue] = plain_headers(self._properties.headers or {})
+        self.received_at = time.monotonic()
 
     @property
     def attempt(self) -> int:
@@ -66,32 +100,45 @@ class AmqpDelivery:
 
     @property
     def event_id(self) -> str | None:
-        return self._message.message_id
+        return self._properties.message_id
 
     @property
     def lost(self) -> bool:
         """The channel is gone: the broker hands the message out again."""
-        return self._channel.is_closed
+        return self.origin.closed
 
     async def ack(self) -> None:
-        await _sent(self._message.ack())
+        await self.origin.ack([self.tag])
 
     async def give_back(self) -> None:
-        await _sent(self._message.nack(requeue=True))
+        await self.origin.give_back(self.tag)
 
     def copy(self, headers: Mapping[str, HeaderValue]) -> aio_pika.Message:
         """The same message with other headers; the broker's own are left out, it would count them on."""
-        original = self._message
+        original = self._properties
         return aio_pika.Message(
-            original.body,
+            self.body,
             headers=dict(headers),
             content_type=original.content_type,
             delivery_mode=DeliveryMode.PERSISTENT,
             message_id=original.message_id,
-            type=original.type,
+            type=original.message_type,
             timestamp=original.timestamp,
             app_id=original.app_id,
         )
+
+
+async def ack_all(deliveries: Sequence[AmqpDelivery]) -> None:
+    """Acknowledge them together; what came over a lost channel is left to the broker.
+
+    Raises:
+        ConnectionError and its like: the channel closed meanwhile; none of them counts as settled.
+    """
+    tags: dict[Origin, list[int]] = {}
+    for delivery in deliveries:
+        tags.setdefault(delivery.origin, []).append(delivery.tag)
+    for origin, settled in tags.items():
+        await origin.ack(settled)
 
 
 def plain_headers(headers: Mapping[str, Any]) -> dict[str, HeaderValue]:

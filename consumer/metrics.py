@@ -13,6 +13,7 @@ class ConsumerMetrics:
 
     def __init__(self, registry: CollectorRegistry, effect: str, queue: str) -> None:
         self._queue = queue
+        self._of_outcome: dict[tuple[str, str], Counter] = {}
         self._messages = Counter(
             "usher_messages",
             "Messages settled, by queue, outcome (Ack, Retry, DeadLetter) and reason.",
@@ -39,7 +40,11 @@ class ConsumerMetrics:
         ).labels(effect)
 
     def settled(self, outcome: str, reason: str) -> None:
-        self._messages.labels(self._queue, outcome, reason).inc()
+        # Looking a child up by its labels costs more than counting, and every event is counted.
+        counter = self._of_outcome.get((outcome, reason))
+        if counter is None:
+            counter = self._of_outcome[outcome, reason] = self._messages.labels(self._queue, outcome, reason)
+        counter.inc()
 
     def breaker(self, state: State) -> None:
         self._breaker.set({State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}[state])

@@ -1,6 +1,7 @@
 """What is told of a settled message: one wide log line and the metrics. Ids only, never what the event says."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -15,15 +16,19 @@ from shared.log import trace_of
 log = structlog.get_logger()
 
 
-def report(
-    effect: str,
-    metrics: ConsumerMetrics,
-    delivery: AmqpDelivery,
-    event: UserEvent | EffectError,
-    outcome: Outcome,
-    error: Exception | None,
-) -> None:
-    """Tell what became of `delivery`."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one delivery ends: what it held, how the effect went, and what follows from that."""
+
+    delivery: AmqpDelivery
+    event: UserEvent | EffectError
+    error: Exception | None
+    outcome: Outcome
+
+
+def report(effect: str, metrics: ConsumerMetrics, ending: Ending) -> None:
+    """Tell what became of a settled delivery."""
+    delivery, event, outcome = ending.delivery, ending.event, ending.outcome
     about: dict[str, object] = {"reason": None if isinstance(outcome, Ack) else outcome.reason}
     if isinstance(event, UserEvent):
         about |= {"user_id": event.subject, "type": event.type}
@@ -33,8 +38,8 @@ def report(
         about["delay_s"] = outcome.delay_s
     if isinstance(outcome, Retry | DeadLetter):
         about["error"] = outcome.error
-    if error is not None and not isinstance(error, EffectError):
-        about["trace"] = trace_of(error)
+    if ending.error is not None and not isinstance(ending.error, EffectError):
+        about["trace"] = trace_of(ending.error)
     metrics.settled(type(outcome).__name__, str(about["reason"] or ""))
     (log.error if isinstance(outcome, DeadLetter) else log.info)(
         "message_settled",

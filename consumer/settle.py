@@ -2,9 +2,11 @@
 
 Goes in: a delivery and its outcome. Comes out: nothing. Promise: a copy is confirmed before the original is
 acknowledged, so a crash at any point duplicates and never loses.
+
+It knows the broker only through `Delivery`, `Copy` and `AckAll`, so that a model of the broker can stand in for it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar, assert_never
@@ -20,6 +22,14 @@ D = TypeVar("D", bound=Delivery)
 # Publishes a copy of the delivery to a queue with these headers added, and returns when the broker has confirmed it.
 Copy = Callable[[D, str, Mapping[str, HeaderValue]], Awaitable[None]]
 
+# Acknowledges several deliveries together, and nothing else with them.
+AckAll = Callable[[Sequence[D]], Awaitable[None]]
+
+
+async def ack_each(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        await delivery.ack()
+
 
 @dataclass(frozen=True, slots=True)
 class Settler(Generic[D]):
@@ -27,6 +37,11 @@ class Settler(Generic[D]):
 
     queue: str
     copy: Copy[D]
+    ack_all: AckAll[D] = ack_each
+
+    async def settle_done(self, deliveries: Sequence[D]) -> None:
+        """End deliveries whose outcome is `Ack`, together."""
+        await self.ack_all(deliveries)
 
     async def settle(self, delivery: D, outcome: Outcome) -> None:
         """End `delivery` as `outcome` says.

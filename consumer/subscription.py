@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, ConsumerTag
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import AbstractChannel as Underlay
+from aiormq.abc import DeliveredMessage
 
-from consumer.delivery import AmqpDelivery
+from consumer import intake
+from consumer.delivery import AmqpDelivery, Origin
 from shared import topology
 from shared.broker import BrokerLink, cancelled_by_somebody
 from shared.declare import check
@@ -33,8 +36,10 @@ class Subscription:
         self._wanted_prefetch = prefetch
         self._compare = True
         self._buffer: asyncio.Queue[AmqpDelivery] = asyncio.Queue()
-        self._channel: AbstractChannel | None = None
-        self._tag: ConsumerTag | None = None
+        self._channel: Underlay | None = None
+        self._tag: str | None = None
+        self._origin: Origin | None = None
+        self._received: intake.Received | None = None
         self._changing = asyncio.Lock()
 
     @property
@@ -84,25 +89,31 @@ class Subscription:
         underlay = await channel.get_underlay_channel()
         # The broker ends a consumer without closing anything when its queue is deleted or moves: begin anew.
         underlay.on_consumer_cancel_callbacks.add(lambda _frame: self.link.drop("the broker cancelled the consumer"))
-        self._channel, self._tag = channel, None
+        origin = Origin(underlay)
+
+        def received(message: DeliveredMessage) -> None:
+            self._buffer.put_nowait(origin.received(message))
+
+        intake.attach(underlay, received)
+        self._channel, self._tag, self._origin, self._received = underlay, None, origin, received
         await self._register()
 
     async def _register(self) -> None:
         async with self._changing:
             if self._channel is None or self._tag is not None or not self._wanted_prefetch:
                 return
-            await self._channel.set_qos(prefetch_count=self._wanted_prefetch)
-            queue = await self._channel.get_queue(self.queue, ensure=False)
-            self._tag = await queue.consume(self._received)
+            await self._channel.basic_qos(prefetch_count=self._wanted_prefetch)
+            registered = await self._channel.basic_consume(self.queue, self._past_the_intake)
+            self._tag = registered.consumer_tag
 
     async def _unregister(self) -> None:
         async with self._changing:
             tag, self._tag = self._tag, None
             if self._channel is None or self._channel.is_closed or tag is None:
                 return
-            queue = await self._channel.get_queue(self.queue, ensure=False)
-            await queue.cancel(tag)
+            await self._channel.basic_cancel(tag)
 
-    async def _received(self, message: AbstractIncomingMessage) -> None:
-        if self._channel is not None:
-            self._buffer.put_nowait(AmqpDelivery(message, self._channel))
+    async def _past_the_intake(self, message: DeliveredMessage) -> None:
+        """What aiormq makes a task for; the intake leaves it nothing, unless a new aiormq goes another way."""
+        if self._received is not None:
+            self._received(message)

@@ -78,8 +78,8 @@ async def translated() -> AsyncIterator[None]:
         raise ours from error
 
 
-async def create_pool(url: str, *, max_size: int, name: str) -> asyncpg.Pool[asyncpg.Record]:
-    """A pool that connects on demand, so that a process can start while Postgres is down."""
+async def create_pool(url: str, *, max_size: int, name: str, lock_timeout_s: float = 0) -> asyncpg.Pool[asyncpg.Record]:
+    """A pool that connects on demand, so that a process can start while Postgres is down; 0 waits for any lock."""
     return await asyncpg.create_pool(
         url,
         min_size=0,
@@ -92,6 +92,7 @@ async def create_pool(url: str, *, max_size: int, name: str) -> asyncpg.Pool[asy
             "tcp_keepalives_idle": "30",
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",
+            **({"lock_timeout": f"{lock_timeout_s * 1000:.0f}"} if lock_timeout_s else {}),
         },
     )
 

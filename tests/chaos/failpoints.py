@@ -5,7 +5,7 @@ Each wraps one of the product's functions at the start of the process; the produ
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from consumer.settle import Settler
@@ -31,13 +31,19 @@ def _published(passed: Callable[[], None]) -> None:
 
 def _settling(passed: Callable[[], None]) -> None:
     """The effect is done, the message is not acknowledged."""
-    settle = Settler.settle
+    settle, settle_done = Settler.settle, Settler.settle_done
 
     async def die_before(self: Settler[Any], *arguments: Any) -> None:
         passed()
         await settle(self, *arguments)
 
+    async def die_before_all(self: Settler[Any], deliveries: Sequence[Any]) -> None:
+        for _ in deliveries:
+            passed()
+        await settle_done(self, deliveries)
+
     Settler.settle = die_before  # type: ignore[method-assign,assignment] # as above
+    Settler.settle_done = die_before_all  # type: ignore[method-assign,assignment] # as above
 
 
 def _copied(passed: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aio_pika
+import aiormq.channel
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -193,6 +194,47 @@ async def test_a_batch_effect_that_raises_fails_all_its_events_alike(amqp_url: s
         assert len(await _waiting_in(amqp_url, RETRY_5S, 3)) == 3
 
 
+async def test_a_batch_is_acknowledged_in_one_frame(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    acks: list[tuple[int, bool]] = []
+    ack = aiormq.channel.Channel.basic_ack
+
+    async def noted(channel: aiormq.channel.Channel, tag: int, **how: bool) -> None:
+        acks.append((tag, how["multiple"]))
+        await ack(channel, tag, **how)
+
+    monkeypatch.setattr(aiormq.channel.Channel, "basic_ack", noted)
+    sizes: list[int] = []
+
+    async def effect(events: Sequence[UserEvent]) -> list[Exception | None]:
+        sizes.append(len(events))
+        return [None] * len(events)
+
+    await publish(amqp_url, *(user_event() for _ in range(100)))
+    async with running(make_consumer(effect, [amqp_url], limits=Limits(workers=1, batch=50))):
+        await eventually(lambda: sum(sizes) == 100)
+        await eventually(lambda: len(acks) == len(sizes))
+    assert acks[-1] == (100, True)
+    assert all(multiple for _, multiple in acks)
+    await _empty(amqp_url, WORK, DEAD, RETRY_5S)
+
+
+async def test_what_one_worker_acknowledges_together_leaves_out_what_another_is_still_at(amqp_url: str) -> None:
+    stuck, done = list[str](), list[str]()
+
+    async def effect(events: Sequence[UserEvent]) -> list[Exception | None]:
+        if not stuck:
+            stuck.extend(event.id for event in events)
+            await asyncio.Event().wait()
+        done.extend(event.id for event in events)
+        return [None] * len(events)
+
+    await publish(amqp_url, *(user_event(event_id=f"msg_{number:02}") for number in range(30)))
+    async with running(make_consumer(effect, [amqp_url], limits=Limits(workers=2, batch=5)), stop_s=0.1):
+        await eventually(lambda: len(stuck) + len(done) == 30)
+    again = await _waiting_in(amqp_url, WORK, len(stuck))
+    assert sorted(stored.properties["message_id"] for stored in again) == sorted(stuck)
+
+
 async def test_no_more_events_are_at_work_at_once_than_there_are_workers(amqp_url: str) -> None:
     now = peak = done = 0
 
@@ -262,16 +304,16 @@ async def test_a_worker_outlives_a_connection_that_closes_while_it_acknowledges(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    ack, cut = aio_pika.IncomingMessage.ack, asyncio.Event()
+    ack, cut = aiormq.channel.Channel.basic_ack, asyncio.Event()
 
-    async def cut_once(message: aio_pika.IncomingMessage, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - aio-pika's
+    async def cut_once(channel: aiormq.channel.Channel, tag: int, **how: bool) -> None:
         if cut.is_set():
-            await ack(message, multiple)
+            await ack(channel, tag, **how)
             return
         cut.set()
-        raise asyncio.CancelledError  # what aio-pika says when it closes a connection under a pending write
+        raise asyncio.CancelledError  # what the library says when it closes a connection under a pending write
 
-    monkeypatch.setattr(aio_pika.IncomingMessage, "ack", cut_once)
+    monkeypatch.setattr(aiormq.channel.Channel, "basic_ack", cut_once)
     await publish(amqp_url, user_event(event_id="msg_a"), user_event(event_id="msg_b"))
     registry = CollectorRegistry()
     async with running(make_consumer(_raising(None, seen), [amqp_url], limits=Limits(workers=1), registry=registry)):
