@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -16,6 +17,9 @@ from yarl import URL
 
 from cli import connections, queues
 from cli.queues import Broker
+from cli.settings import env_file
+from local.env import read_env
+from local.ledger import Deaths, Ledger
 from shared import migrations
 from shared.errors import UsherError
 
@@ -69,6 +73,7 @@ class Overview:
     addresses: list[Address]
     broker: Broker
     tables: Tables
+    deaths: dict[str, Deaths] = field(default_factory=dict)
 
     @property
     def troubles(self) -> list[str]:
@@ -89,7 +94,19 @@ async def look(settings: OperatorSettings) -> Overview:
         Address("RabbitMQ", _places(settings.amqp_url, 5672), broker.trouble),
         Address("Postgres", _places(settings.database_url, 5432), tables.trouble),
     ]
-    return Overview(datetime.now(UTC).isoformat(timespec="seconds"), [*addresses, *servers], broker, tables)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Overview(now, [*addresses, *servers], broker, tables, _deaths(settings))
+
+
+def _deaths(settings: OperatorSettings) -> dict[str, Deaths]:
+    """What has died under the `usher up` that runs the system, by part; empty when it is nobody's or another's."""
+    found = env_file(Path.cwd())
+    if found is None or settings.amqp_url is None:
+        return {}
+    if read_env(found.parent).get("AMQP_URL") != settings.amqp_url.get_secret_value():
+        return {}
+    ledger = Ledger.load(found.parent)
+    return ledger.deaths if ledger.supervisor_alive() else {}
 
 
 async def _addresses(settings: OperatorSettings) -> list[Address]:

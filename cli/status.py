@@ -81,7 +81,7 @@ def as_json(overview: "Overview") -> dict[str, object]:
 
 def view(overview: "Overview") -> "RenderableType":
     """The overview as tables, the troubles last: there they are seen."""
-    parts: list[RenderableType] = [_addresses(overview), _queues(overview), _kept_aside(overview)]
+    parts: list[RenderableType] = [_addresses(overview), *_deaths(overview), _queues(overview), _kept_aside(overview)]
     if overview.tables.trouble is None:
         parts.append(_tables(overview.tables))
     parts += [f"[red]✗[/red] {escape(trouble)}" for trouble in overview.troubles]
@@ -95,6 +95,14 @@ def _addresses(overview: "Overview") -> Table:
         health = "[red]✗ see below[/red]" if address.trouble else "[green]ready[/green]" if asked else ""
         table.add_row(address.name, escape(address.url), health)
     return table
+
+
+def _deaths(overview: "Overview") -> list[str]:
+    """What `usher up` had to start again."""
+    return [
+        f"[yellow]died {each.times} time{'s' * (each.times > 1)}[/yellow]: {name}, {_age(each.at)} ({each.how})"
+        for name, each in overview.deaths.items()
+    ]
 
 
 def _queues(overview: "Overview") -> Table:

@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 from aiohttp import web
 
+from local.env import write_env
+from local.ledger import Deaths, Ledger
 from shared.messages import event_message
 from tests.cli.conftest import Usher
 from tests.support.broker import depth
@@ -231,3 +233,23 @@ async def test_watching_goes_on_until_ctrl_c(both: tuple[str, str]) -> None:
     assert process.returncode == 130
     assert err == b""
     assert await depth(both[0], "usher.sync_user") == 0
+
+
+async def test_what_died_under_the_usher_up_that_runs_the_system_is_counted_and_of_no_other(
+    usher: Usher, tmp_path: Path, amqp_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / ".usher"
+    home.mkdir()
+    write_env(home, {"AMQP_URL": amqp_url, "DATABASE_URL": database_url})
+    ledger = Ledger.begin(home)
+    ledger.deaths["sync_user"] = Deaths(2, "was killed by SIGKILL", "2026-11-20T12:00:00+00:00")
+    ledger.save()
+
+    ours, plain = await usher("status", "--json"), await usher("status")
+    monkeypatch.setenv("AMQP_URL", amqp_url + "-another")
+    others = await usher("status", "--json")
+
+    assert ours.code == 0
+    assert ours.json["deaths"]["sync_user"]["times"] == 2
+    assert "died 2 times: sync_user" in plain.out
+    assert others.json["deaths"] == {}

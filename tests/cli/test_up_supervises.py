@@ -74,7 +74,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def _send(values: dict[str, str]) -> subprocess.Popen[str]:
-    command = (*USHER, "send", "user.created", "--count", str(PEOPLE), "--rate", "4", "--retry", "60", "--json")
+    command = (*USHER, "send", "user.created", "--count", str(PEOPLE), "--rate", "2", "--retry", "60", "--json")
     environment = {**os.environ, **values, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
 
@@ -100,6 +100,7 @@ async def test_every_part_is_killed_under_webhooks_and_nothing_that_was_accepted
     lookup_port = int(values["LOOKUP_URL"].rpartition(":")[2])
     first = Ledger.load(run.folder).entries
     with _send(values) as sending, await _take_port(run, "lookup", lookup_port):
+        await run.until_said("webhook_received")
         for names in [("PostgreSQL", "sync_user", "epmd"), ("RabbitMQ", "provision_database", "ingress")]:
             run.kill(*names)
             await run.until_said(*(f"{name} is ready again" for name in names))
