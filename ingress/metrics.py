@@ -30,7 +30,7 @@ class IngressMetrics:
             registry=registry,
             buckets=_PUBLISH_BUCKETS_S,
         )
-        self.in_flight = Gauge("usher_publish_in_flight", "Publishes that wait for their confirm.", registry=registry)
+        self._in_flight = Gauge("usher_publish_in_flight", "Publishes that wait for their confirm.", registry=registry)
         self._link_open = Gauge("usher_broker_link_open", "1 while the broker can be written to.", registry=registry)
 
     def webhook(self, status: int, decision: str, kind: str, mode: str, problem: str) -> None:
@@ -38,6 +38,9 @@ class IngressMetrics:
 
     def refused(self, status: int) -> None:
         self._refused.labels(str(status)).inc()
+
+    def watch_in_flight(self, count: Callable[[], int]) -> None:
+        self._in_flight.set_function(count)
 
     def watch_link(self, is_open: Callable[[], bool]) -> None:
         self._link_open.set_function(lambda: float(is_open()))

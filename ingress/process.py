@@ -12,21 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from ingress.amqp.link import PublisherLink
 from ingress.country import country_lookup
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
 from ingress.receive import Receiver, public_app
 from ingress.settings import IngressSettings
 from ingress.verify import Keys
+from ingress.watch import TopologyWatch
 from shared import health
-from shared.broker import BrokerLink
-from shared.declare import check
-from shared.errors import SettingsError, TopologyError
-from shared.topology import topology
+from shared.errors import SettingsError
 
 log = structlog.get_logger()
 
@@ -37,45 +35,11 @@ Close = Callable[[], Awaitable[None]]
 ServeInternal = Callable[[web.Application], Awaitable[tuple[Close, int]]]
 
 
-class TopologyWatch:
-    """Looks at the topology on every new connection; `trouble` says what is wrong with it.
-
-    Arguments are compared at the first connection only: comparing means declaring, and a queue declared while a
-    cluster is parted can be lost.
-    """
-
-    def __init__(self) -> None:
-        self._compared = False
-        self.trouble: str | None = None
-        self.differs: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def look(self, connection: AbstractConnection, _channel: AbstractChannel) -> None:
-        try:
-            await check(connection, topology(), compare=False)
-        except TopologyError as error:
-            # Something missing can still be declared: not ready until then.
-            self._note(error)
-            raise
-        try:
-            await check(connection, topology(), compare=not self._compared)
-        except TopologyError as error:
-            self._note(error)
-            if not self.differs.done():
-                self.differs.set_exception(error)
-            raise
-        self._compared, self.trouble = True, None
-
-    def _note(self, error: TopologyError) -> None:
-        if str(error) != self.trouble:
-            log.error("topology_trouble", error=str(error))
-        self.trouble = str(error)
-
-
 @dataclass(slots=True)
 class Readiness:
     """Why this process is not ready, by name; None where all is well."""
 
-    link: BrokerLink
+    link: PublisherLink
     watch: TopologyWatch
     stopping: bool = field(default=False)
 
@@ -106,7 +70,7 @@ async def serve_until_stopped(
     registry = CollectorRegistry()
     metrics = IngressMetrics(registry)
     watch = TopologyWatch()
-    link = BrokerLink(settings.amqp_addresses(), name="usher ingress", on_channel=watch.look)
+    link = PublisherLink(settings.amqp_addresses(), name="usher ingress", on_connection=watch.look)
     metrics.watch_link(lambda: link.state.open)
     readiness = Readiness(link, watch)
     runner = _public_runner(settings, link, metrics)
@@ -150,7 +114,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-def _public_runner(settings: IngressSettings, link: BrokerLink, metrics: IngressMetrics) -> web.AppRunner:
+def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: IngressMetrics) -> web.AppRunner:
     receiver = Receiver(
         keys=Keys.of(
             svix_secrets=settings.svix_secrets(),
@@ -211,7 +175,7 @@ async def _until(stop: asyncio.Event, differs: asyncio.Future[None], linking: as
         stopping.cancel()
 
 
-async def _end_link(link: BrokerLink, linking: asyncio.Task[NoReturn]) -> None:
+async def _end_link(link: PublisherLink, linking: asyncio.Task[NoReturn]) -> None:
     linking.cancel()
     await asyncio.wait({linking})
     await link.close()

@@ -6,10 +6,8 @@ Promise: `publish` returns only when the broker has confirmed, and never hangs.
 
 import asyncio
 import itertools
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
@@ -21,31 +19,23 @@ from aio_pika.exceptions import PublishError as ReturnedError
 from yarl import URL
 
 from shared.errors import PublishError, TopologyError
+from shared.healing import (
+    CANARY_KEY,
+    CANARY_TIMEOUT_S,
+    CLOSE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    HEARTBEAT_S,
+    STABLE_AFTER_S,
+    LinkState,
+    backoff_s,
+)
 
 log = structlog.get_logger()
-
-HEARTBEAT_S: Final = 10
-CONNECT_TIMEOUT_S: Final = 10.0
-CLOSE_TIMEOUT_S: Final = 3.0
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_MAX_S: Final = 5.0
-STABLE_AFTER_S: Final = 1.0
-CANARY_TIMEOUT_S: Final = 3.0
-CANARY_KEY: Final = "usher.canary"
 
 # aio-pika leaks the standard library's errors beside its own (its own tuple says so), and TimeoutError is an OSError.
 BROKER_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TopologyError)
 
 OnChannel = Callable[[AbstractConnection, AbstractChannel], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkState:
-    """How the connection is, for people: `open` with the moment since when, and the last trouble."""
-
-    open: bool
-    since: datetime
-    trouble: str | None
 
 
 class BrokerLink:
@@ -101,7 +91,7 @@ class BrokerLink:
                     self._close_aside(connection)
             lived_s = asyncio.get_running_loop().time() - opened_at
             attempt = 0 if lived_s > STABLE_AFTER_S and connection is not None else attempt + 1
-            await asyncio.sleep(_backoff_s(attempt))
+            await asyncio.sleep(backoff_s(attempt))
 
     async def channel(self, timeout_s: float) -> AbstractChannel:
         """The open channel, waiting for it up to `timeout_s`.
@@ -275,11 +265,6 @@ async def _close(connection: AbstractConnection) -> None:
 def _with_defaults(address: str, name: str) -> URL:
     url = URL(address)
     return url.update_query({"heartbeat": str(HEARTBEAT_S), "name": name} | dict(url.query))
-
-
-def _backoff_s(attempt: int) -> float:
-    ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**attempt)
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, no secret
 
 
 def cancelled_by_somebody() -> bool:

@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
-from shared.errors import TopologyError
+from shared import refusals
 from shared.topology import Exchange, Queue, Topology
 
 
@@ -54,62 +54,49 @@ async def _compare(channel: AbstractChannel, wanted: Topology) -> None:
             await _declare_exchange(channel, exchange)
         for queue in wanted.queues:
             await _declare_queue(channel, queue)
-    except _MayNotConfigureError:
+    except refusals.MayNotConfigureError:
         return
-
-
-class _MayNotConfigureError(TopologyError):
-    """The user has no configure rights."""
 
 
 async def _expect_exchange(channel: AbstractChannel, exchange: Exchange) -> None:
     try:
         await channel.declare_exchange(exchange.name, passive=True)
     except ChannelClosed as error:
-        raise _not_seen(error, "exchange", exchange.name) from error
+        raise refusals.not_seen(_code(error), _text(error), f"exchange {exchange.name}") from error
 
 
 async def _expect_queue(channel: AbstractChannel, queue: Queue) -> None:
     try:
         await channel.declare_queue(queue.name, passive=True)
     except ChannelClosed as error:
-        raise _not_seen(error, "queue", queue.name) from error
+        raise refusals.not_seen(_code(error), _text(error), f"queue {queue.name}") from error
 
 
 async def _declare_exchange(channel: AbstractChannel, exchange: Exchange) -> None:
     try:
         await channel.declare_exchange(exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments))
     except ChannelClosed as error:
-        raise _explained(error, "exchange", exchange.name) from error
+        raise refusals.not_declared(_code(error), _text(error), f"exchange {exchange.name}") from error
 
 
 async def _declare_queue(channel: AbstractChannel, queue: Queue) -> None:
     try:
         await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
     except ChannelClosed as error:
-        raise _explained(error, "queue", queue.name) from error
+        raise refusals.not_declared(_code(error), _text(error), f"queue {queue.name}") from error
 
 
-def _not_seen(error: ChannelClosed, noun: str, name: str) -> TopologyError:
-    if isinstance(error, ChannelNotFoundEntity):
-        return TopologyError(f"{noun} {name} is missing on the broker: run `usher topology`")
-    if isinstance(error, ChannelAccessRefused):
-        # From 4.2.6 on the broker wants some right on what is merely looked at (configure, in 4.2.6 and 4.3.0).
-        return TopologyError(f"no right to see {noun} {name}: give this user read or write rights on it")
-    return TopologyError(f"{noun} {name}: {_broker_text(error)}")
+def _code(error: ChannelClosed) -> int:
+    match error:
+        case ChannelNotFoundEntity():
+            return refusals.NOT_FOUND
+        case ChannelAccessRefused():
+            return refusals.ACCESS_REFUSED
+        case ChannelPreconditionFailed():
+            return refusals.PRECONDITION_FAILED
+        case _:
+            return 0
 
 
-def _explained(error: ChannelClosed, noun: str, name: str) -> TopologyError:
-    if isinstance(error, ChannelAccessRefused):
-        return _MayNotConfigureError(f"no right to configure {noun} {name}: use a user with configure rights")
-    if isinstance(error, ChannelPreconditionFailed):
-        # The broker's text names the argument: "inequivalent arg 'x-…' for queue '…' …: received … but current is …".
-        return TopologyError(
-            f"{noun} {name} exists with other arguments ({_broker_text(error)}). Arguments of a queue cannot be "
-            f"changed: let it run empty, delete it, and run `usher topology` again",
-        )
-    return TopologyError(f"{noun} {name}: {_broker_text(error)}")
-
-
-def _broker_text(error: ChannelClosed) -> str:
+def _text(error: ChannelClosed) -> str:
     return " ".join(str(part) for part in error.args)

@@ -1,22 +1,31 @@
 """An event as an AMQP message: body, properties and headers of the contract in one place."""
 
-from typing import Final
-
 import aio_pika
 from aio_pika import DeliveryMode
 
 from shared.events import CONTENT_TYPE, Event, encode
+from shared.headers import (
+    APP_ID,
+    ATTEMPT,
+    ERROR,
+    FIRST_FAILED_AT,
+    HISTORY,
+    QUEUE,
+    REASON,
+    REPLAYED_AT,
+)
 
-APP_ID: Final = "usher"
-
-# Our own headers. `attempt` is 1-based; the rest stands on retried and dead-lettered copies.
-ATTEMPT: Final = "attempt"
-REASON: Final = "reason"
-ERROR: Final = "error"
-FIRST_FAILED_AT: Final = "first_failed_at"
-QUEUE: Final = "queue"
-HISTORY: Final = "history"
-REPLAYED_AT: Final = "replayed_at"
+__all__ = [
+    "APP_ID",
+    "ATTEMPT",
+    "ERROR",
+    "FIRST_FAILED_AT",
+    "HISTORY",
+    "QUEUE",
+    "REASON",
+    "REPLAYED_AT",
+    "event_message",
+]
 
 
 def event_message(event: Event) -> aio_pika.Message:
