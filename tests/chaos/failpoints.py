@@ -43,7 +43,7 @@ def _settling(passed: Callable[[], None]) -> None:
         await settle_done(self, deliveries)
 
     Settler.settle = die_before  # type: ignore[method-assign,assignment] # as above
-    Settler.settle_done = die_before_all  # type: ignore[method-assign,assignment] # as above
+    Settler.settle_done = die_before_all  # type: ignore[method-assign] # as above
 
 
 def _copied(passed: Callable[[], None]) -> None:
