@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from cli import terminal
-from cli.settings import OperatorSettings
+from cli.settings import EnvFile, OperatorSettings
 
 _HAS_TABLE: Final = "select to_regclass('schema_migrations') is not null"
 _APPLIED: Final = "select version, checksum from schema_migrations order by version"
@@ -16,6 +16,7 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Only compare; change nothing. Exit code 1 when behind.")
     ] = False,
+    env_file: EnvFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Apply the migrations that DATABASE_URL lacks.
@@ -25,11 +26,12 @@ def migrate(
     [bold]Examples[/bold]
 
         usher migrate
+        usher migrate --env-file .env
         usher migrate --check || echo "run usher migrate before the new version starts"
 
     Exit codes: 0 up to date, 1 failed or behind, 2 misused.
     """
-    before, after, newest = terminal.run(_migrate(OperatorSettings.find().database_address(), apply=not check))
+    before, after, newest = terminal.run(_migrate(OperatorSettings.find(env_file).database_address(), apply=not check))
     behind = after < newest
     if json:
         terminal.print_json({"version": after, "before": before, "newest": newest, "behind": behind})

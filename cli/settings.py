@@ -4,8 +4,9 @@ Comes out: plain values, or `SettingsError` naming the variable and the two ways
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Self, TypeVar
 
+import typer
 from pydantic import AliasChoices, Field, SecretStr
 
 from local.env import default_folder
@@ -19,6 +20,27 @@ T = TypeVar("T")
 
 _NO_BROKER: Final = SecretStr("amqp://127.0.0.1:1/")
 ENV_FILE: Final = Path(".usher") / "env"
+
+
+def _text(path: Path | None) -> Path | None:
+    try:
+        _ = path and path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read as UTF-8 text: {error}") from error
+    return path
+
+
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        exists=True,
+        dir_okay=False,
+        callback=_text,
+        metavar="PATH",
+        help="A file of settings like .env.example; what the environment sets as well wins over it.",
+    ),
+]
 
 
 class OperatorSettings(Settings):
@@ -45,13 +67,13 @@ class OperatorSettings(Settings):
     hookdeck_webhook_secret: SecretStr | None = None
 
     @classmethod
-    def find(cls) -> Self:
-        """What the environment says, and below it what the nearest `.usher/env` says.
+    def find(cls, named: Path | None = None) -> Self:
+        """What the environment says, and below it what the `named` file or else the nearest `.usher/env` says.
 
         Raises:
             SettingsError: a value is malformed, or the file may not be read.
         """
-        found = env_file(Path.cwd())
+        found = named or env_file(Path.cwd())
         try:
             return cls.read(_env_file=found)
         except OSError as error:

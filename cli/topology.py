@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import terminal
-from cli.settings import OperatorSettings
+from cli.settings import EnvFile, OperatorSettings
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -21,6 +21,7 @@ def topology(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be declared; needs no broker.")
     ] = False,
+    env_file: EnvFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a tree.")] = False,
 ) -> None:
     """Declare the exchanges and queues that Usher needs, or check them.
@@ -31,7 +32,7 @@ def topology(
     [bold]Examples[/bold]
 
         usher topology
-        usher topology --check
+        usher topology --check --env-file .env
         usher topology --dry-run --json | jq '.queues[].name'
 
     Exit codes: 0 all well, 1 failed or different, 2 misused.
@@ -40,7 +41,7 @@ def topology(
 
     wanted = wanted_topology()
     if not dry_run:
-        terminal.run(_bring_in_line(wanted, OperatorSettings.find().broker_addresses(), check=check))
+        terminal.run(_bring_in_line(wanted, OperatorSettings.find(env_file).broker_addresses(), check=check))
     if json:
         terminal.print_json(as_json(wanted))
         return
