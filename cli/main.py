@@ -28,6 +28,7 @@ def app() -> typer.Typer:
         status,
         tail,
         topology,
+        trace,
         up,
         xata_stand_in,
     )
@@ -47,6 +48,7 @@ def app() -> typer.Typer:
     root.command()(tail.tail)
     root.add_typer(dead.verbs, name="dead")
     root.command()(replay.replay)
+    root.command()(trace.trace)
     root.add_typer(databases.verbs, name="databases")
     root.command()(topology.topology)
     root.command()(migrate.migrate)

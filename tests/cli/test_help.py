@@ -6,7 +6,7 @@ from tests.cli.conftest import Usher
 
 VERBS = [
     *("up", "down", "topology", "migrate", "send", "status", "tail", "ingress", "consumer", "lookup"),
-    *("dead ls", "dead show", "dead redrive", "dead discard", "replay"),
+    *("dead ls", "dead show", "dead redrive", "dead discard", "replay", "trace"),
     *(
         "databases ls",
         "databases show",
