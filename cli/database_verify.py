@@ -26,6 +26,7 @@ ADVICE: Final = {
     "wrong_region": "not where the table says (or PROVIDER_POSTGRES_REGION was changed)",
     "wrong_user": "marked as another user's: do not touch before it is clear whose it is",
     "orphan": "no row knows it: drop it, if no other Usher uses this provider",
+    "put_aside": "broken when it was made, and replaced: drop it when it has been looked at",
     "not_deleted": "should be gone: redrive its user's events, or drop it",
     "duplicate": "one too many: the table knows the other one",
 }

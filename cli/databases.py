@@ -88,13 +88,15 @@ def show(user: UserArgument, *, json: JsonOption = False) -> None:
 def url(user: UserArgument) -> None:
     """Print the address of a user's database with a login: a secret, asked of the provider at this moment.
 
+    For one that is `ready`, and for one that is `held`: its user is deleted, and it is whole until its time comes.
+
     With provider postgres it is the provider's own login, which is entitled to more than this one database.
 
     [bold]Examples[/bold]
 
         psql "$(usher databases url user_2abc)"
 
-    Exit codes: 0 printed, 1 not ready or failed, 2 misused.
+    Exit codes: 0 printed, 1 neither ready nor held, or failed, 2 misused.
     """
     print(terminal.run(_url(user)))
 

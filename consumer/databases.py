@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from consumer.database_state import State
-from consumer.providers.protocol import Place, UserDatabase
+from consumer.providers.protocol import Place, Usable, UserDatabase
 from shared import postgres
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ returning user_id
 # Begun from `creating` it is the same attempt, which goes on after a wait or a kill.
 _BEGIN: Final = f"""
 update databases set
-    state = 'creating', reason = null, attempts = attempts + (state <> 'creating')::integer, changed_at = now()
+    state = 'creating', reason = null, attempts = attempts + (state <> 'creating')::integer,
+    region = coalesce(region, $2), changed_at = now()
 where user_id = $1 and state in ('requested', 'creating', 'quota_blocked', 'failed')
 returning {_COLUMNS}
 """  # noqa: S608 - a constant list of columns
@@ -105,7 +106,8 @@ where user_id = $1 and state = 'creating'
 returning {_COLUMNS}
 """  # noqa: S608 - a constant list of columns
 _MAKE_READY: Final = f"""
-update databases set state = 'ready', schema_version = $2, ready_at = now(), reason = null, changed_at = now()
+update databases set
+    state = 'ready', schema_version = $2, host = coalesce($3, host), ready_at = now(), reason = null, changed_at = now()
 where user_id = $1 and state = 'creating'
 returning {_COLUMNS}
 """  # noqa: S608 - a constant list of columns
@@ -175,9 +177,9 @@ async def cancel_deletion(connection: Connection, user_id: str) -> bool:
         return await connection.fetchval(_CANCEL, user_id) is not None
 
 
-async def begin(connection: Connection, user_id: str) -> Database | None:
-    """`requested`, `quota_blocked`, `failed`, `creating` → `creating`."""
-    return await _row(connection, _BEGIN, user_id)
+async def begin(connection: Connection, user_id: str, region: str) -> Database | None:
+    """`requested`, `quota_blocked`, `failed`, `creating` → `creating`; in `region` unless one was chosen before."""
+    return await _row(connection, _BEGIN, user_id, region)
 
 
 async def locate(connection: Connection, user_id: str, place: Place) -> Database | None:
@@ -185,9 +187,9 @@ async def locate(connection: Connection, user_id: str, place: Place) -> Database
     return await _row(connection, _LOCATE, user_id, place.provider_id, place.project, place.region, place.host)
 
 
-async def make_ready(connection: Connection, user_id: str, schema_version: int) -> Database | None:
+async def make_ready(connection: Connection, user_id: str, usable: Usable) -> Database | None:
     """`creating` → `ready`."""
-    return await _row(connection, _MAKE_READY, user_id, schema_version)
+    return await _row(connection, _MAKE_READY, user_id, usable.schema_version, usable.host)
 
 
 async def stop_creating(connection: Connection, user_id: str, state: State, reason: str) -> None:

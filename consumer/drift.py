@@ -29,6 +29,7 @@ class Kind(StrEnum):
     WRONG_REGION = "wrong_region"
     WRONG_USER = "wrong_user"  # marked as another user's
     ORPHAN = "orphan"  # no row has this name
+    PUT_ASIDE = "put_aside"  # a row's, broken when it was made and replaced since; kept for inspection
     NOT_DELETED = "not_deleted"  # the row says that it was deleted
     DUPLICATE = "duplicate"  # one more under the name of one that is where it should be
 
@@ -62,7 +63,7 @@ def compare(
     for name, strays in at_provider.items():
         # A row is there before its database is: whatever the list has, the later reading knows.
         if name not in later:
-            drift += [_about(Kind.ORPHAN, stray) for stray in strays]
+            drift += [each for stray in strays for each in _of_stray(stray, later)]
     return sorted(drift, key=lambda each: (each.name, each.kind, each.provider_id or ""))
 
 
@@ -72,6 +73,16 @@ def _by_name(rows: Sequence[Database], provider: str) -> Mapping[str, Database]:
 
 def _unchanged(before: Database | None, after: Database) -> bool:
     return before is not None and (before.state, before.changed_at) == (after.state, after.changed_at)
+
+
+def _of_stray(stray: Found, rows: Mapping[str, Database]) -> Iterator[Drift]:
+    row = rows.get(stray.put_aside_from or "")
+    if row is None:
+        yield _about(Kind.ORPHAN, stray)
+    elif row.state is State.DELETED:
+        yield _about(Kind.NOT_DELETED, stray, row)
+    elif row.state is not State.DELETING:
+        yield _about(Kind.PUT_ASIDE, stray, row)
 
 
 def _of_row(row: Database, found: Sequence[Found]) -> Iterator[Drift]:

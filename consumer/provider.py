@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.providers.postgres import PostgresProvider
 from consumer.providers.protocol import DatabaseProvider
-from consumer.providers.regions import RegionMap
+from consumer.providers.regions import RegionMap, Regions
 from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.places import KNOWN_REGIONS, region_map
 from consumer.providers.xata.provider import XataProvider
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class Chosen:
     provider: DatabaseProvider
-    regions: RegionMap
+    regions: Regions
 
 
 @asynccontextmanager
@@ -49,8 +49,7 @@ async def _xata(
     """Raises SettingsError when the settings name regions that the organisation does not have."""
     configuration = settings.xata()
     # Until Xata has told: what is configured, or what is known. A provider is needed to ask.
-    wishes = configuration.regions
-    assumed = region_map(_assumed_regions(settings), replace(wishes, only=()))
+    assumed = region_map(_assumed_regions(settings), replace(configuration.regions, only=()))
     provider = XataProvider(
         pool,
         configuration,
@@ -59,18 +58,18 @@ async def _xata(
         metrics=XataMetrics(registry),
     )
     try:
-        yield Chosen(provider, await _verified(provider, settings, assumed))
+        yield Chosen(provider, await _asked(provider))
     finally:
         await provider.close()
 
 
-async def _verified(provider: XataProvider, settings: ConsumerSettings, assumed: RegionMap) -> RegionMap:
+async def _asked(provider: XataProvider) -> Regions:
     try:
-        return region_map(await provider.regions(), settings.xata().regions)
+        await provider.regions.asked()
     except (DependencyDown, NotYet) as error:
-        # It starts all the same: the breaker's check compares again before anything is created.
+        # It starts all the same: it asks again before the first region is chosen.
         log.warning("xata_regions_unverified", error=str(error))
-        return assumed
+    return provider.regions
 
 
 def _assumed_regions(settings: ConsumerSettings) -> list[str]:

@@ -21,8 +21,8 @@ from consumer import databases
 from consumer.database_state import State
 from consumer.databases import Database
 from consumer.providers.names import database_name
-from consumer.providers.protocol import DatabaseProvider, QuotaBlocked, UserDatabase
-from consumer.providers.regions import RegionMap, choose_region
+from consumer.providers.protocol import DatabaseProvider, Place, QuotaBlocked, Usable, UserDatabase
+from consumer.providers.regions import RegionMap, Regions, choose_region
 from shared import postgres
 from shared.errors import DependencyDown, NotYet, PermanentError, ThrottledError, UsherError
 from shared.events import DatabaseData, DatabaseEvent, UserEvent
@@ -44,7 +44,7 @@ class ProvisionDatabase:
 
     pool: asyncpg.Pool[asyncpg.Record]
     provider: DatabaseProvider
-    regions: RegionMap
+    regions: Regions
     holdback: timedelta
     announce: Callable[[DatabaseEvent], Awaitable[None]]
 
@@ -73,7 +73,8 @@ class ProvisionDatabase:
         await self.provider.check()
 
     async def _record_wish(self, connection: Connection, event: UserEvent) -> None:
-        region = choose_region(self.regions, asked=event.data.region, country=event.data.country)
+        known = self.regions.known()
+        region = _region_of(event, known) if known else None
         database = UserDatabase(event.subject, database_name(event.subject), region)
         match event.type:
             case "user.created":
@@ -99,7 +100,7 @@ class ProvisionDatabase:
             return False
         match row.state:
             case State.REQUESTED | State.CREATING | State.QUOTA_BLOCKED | State.FAILED:
-                await self._create(connection, row)
+                await self._create(connection, row, event)
                 return True
             case State.READY:
                 await self._announce_once(connection, row, event)
@@ -115,8 +116,9 @@ class ProvisionDatabase:
             case _:
                 assert_never(row.state)
 
-    async def _create(self, connection: Connection, row: Database) -> None:
-        begun = await databases.begin(connection, row.user_id)
+    async def _create(self, connection: Connection, row: Database, event: UserEvent) -> None:
+        region = _region_of(event, await self.regions.verified())
+        begun = await databases.begin(connection, row.user_id, region)
         if begun is None:
             return  # a deletion came in between: look again
         try:
@@ -125,9 +127,7 @@ class ProvisionDatabase:
             located = await databases.locate(connection, begun.user_id, place)
             if located is None:
                 return
-            schema_version = place.schema_version
-            if schema_version is None:
-                schema_version = await self.provider.prepare(located.known)
+            usable = await self._usable(located, place)
         except QuotaBlocked as blocked:
             await databases.stop_creating(connection, begun.user_id, State.QUOTA_BLOCKED, str(blocked))
             raise
@@ -136,9 +136,14 @@ class ProvisionDatabase:
         except Exception as error:
             await databases.stop_creating(connection, begun.user_id, State.FAILED, _reason(error))
             raise
-        ready = await databases.make_ready(connection, begun.user_id, schema_version)
+        ready = await databases.make_ready(connection, begun.user_id, usable)
         if ready is not None:
             log.info("database_ready", user_id=ready.user_id, region=ready.region, attempts=ready.attempts)
+
+    async def _usable(self, row: Database, place: Place) -> Usable:
+        if place.schema_version is not None:
+            return Usable(place.schema_version)
+        return await self.provider.prepare(row.known)
 
     async def _announce_once(self, connection: Connection, row: Database, event: UserEvent) -> None:
         if row.announced_at is not None:
@@ -175,6 +180,10 @@ class ProvisionDatabase:
             raise PermanentError(
                 f"this database belongs to provider {row.provider}: redrive it to a consumer with that"
             )
+
+
+def _region_of(event: UserEvent, regions: RegionMap) -> str:
+    return choose_region(regions, asked=event.data.region, country=event.data.country)
 
 
 def _ready_event(row: Database, traceparent: str | None) -> DatabaseEvent:

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="kill at every await, before and after it acted; else at each kind of await once",
     )
-    parser.addoption("--xata-users", type=int, default=20, help="how many users sign up in the test against Xata")
+    parser.addoption("--xata-users", type=int, default=10, help="how many users sign up in the test against Xata")
 
 
 def pytest_configure() -> None:

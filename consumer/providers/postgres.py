@@ -20,7 +20,7 @@ import structlog
 from consumer.providers import schema
 from consumer.providers.addresses import at_database, host_of
 from consumer.providers.postgres_template import Template
-from consumer.providers.protocol import Found, Place, UserDatabase
+from consumer.providers.protocol import Found, Place, Usable, UserDatabase
 from shared import postgres
 from shared.errors import DependencyDown, PermanentError, TransientError
 from shared.migrations import Migration
@@ -118,9 +118,9 @@ class PostgresProvider:
                 await _mark_and_open(connection, wanted)
         return Place(seen.provider_id, self._region, host_of(self._url), schema_version=version)
 
-    async def prepare(self, database: UserDatabase) -> int:
+    async def prepare(self, database: UserDatabase) -> Usable:
         async with self._slots:
-            return await schema.migrate(at_database(self._url, database.name), self._migrations)
+            return Usable(await schema.migrate(at_database(self._url, database.name), self._migrations))
 
     async def delete(self, database: UserDatabase) -> None:
         async with self._session(database.name) as connection:

@@ -36,14 +36,26 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Usable:
+    """A database that answers and carries the schema. `host` is set where only the login tells it."""
+
+    schema_version: int
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """One of our databases as the provider has it; `user_id` is None where the provider does not keep it."""
+    """One of our databases as the provider has it; `user_id` is None where the provider does not keep it.
+
+    `put_aside_from` is the name that a broken one had before it was put aside for inspection.
+    """
 
     name: str
     provider_id: str
     region: str | None
     project: str | None = None
     user_id: str | None = None
+    put_aside_from: str | None = None
 
 
 class QuotaBlocked(NotYet):
@@ -68,8 +80,8 @@ class DatabaseProvider(Protocol):
             PermanentError: a database of that name is there and is not this user's.
         """
 
-    async def prepare(self, database: UserDatabase) -> int:
-        """Make it usable: it answers and carries the schema, whose version is returned.
+    async def prepare(self, database: UserDatabase) -> Usable:
+        """Make it usable: it answers and carries the schema.
 
         Raises:
             NotYet: the provider is still at it.

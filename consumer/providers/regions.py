@@ -5,6 +5,7 @@ Pure; the map is data. A wish that the provider cannot fulfil is passed over, ne
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,26 @@ class RegionMap:
     def single(cls, region: str) -> "RegionMap":
         """One region for everybody."""
         return cls(default=region, offered=frozenset({region}))
+
+    def known(self) -> "RegionMap":
+        return self
+
+    async def verified(self) -> "RegionMap":
+        return self
+
+
+class Regions(Protocol):
+    """The map, which may have to be asked for first."""
+
+    def known(self) -> RegionMap | None:
+        """None until the provider has told what it offers."""
+
+    async def verified(self) -> RegionMap:
+        """Ask, if it has not told yet.
+
+        Raises:
+            DependencyDown, NotYet: it does not tell now, or the settings name what it does not offer.
+        """
 
 
 def choose_region(regions: RegionMap, *, asked: str | None, country: str | None) -> str:

@@ -20,7 +20,7 @@ from consumer import databases
 from consumer.databases import Database
 from consumer.providers.names import database_name
 from consumer.providers.postgres import PostgresProvider
-from consumer.providers.protocol import DatabaseProvider, Found, Place, UserDatabase
+from consumer.providers.protocol import DatabaseProvider, Found, Place, Usable, UserDatabase
 from consumer.providers.regions import RegionMap
 from consumer.provision_database import ProvisionDatabase
 from shared import migrations
@@ -123,7 +123,7 @@ class Scripted:
             raise self.create_errors.pop(0)
         return replace(await self._provider.create(wanted), schema_version=None)
 
-    async def prepare(self, database: UserDatabase) -> int:
+    async def prepare(self, database: UserDatabase) -> Usable:
         await self.before_prepare()
         if self.prepare_errors:
             raise self.prepare_errors.pop(0)

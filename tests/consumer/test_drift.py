@@ -123,3 +123,22 @@ def test_what_changed_while_the_provider_was_asked_is_no_difference(
 
 def test_rows_of_another_provider_are_not_looked_at() -> None:
     assert kinds(replace(ROW, provider="xata")) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        (State.READY, Kind.PUT_ASIDE),
+        (State.CREATING, Kind.PUT_ASIDE),
+        (State.DELETED, Kind.NOT_DELETED),
+        (None, Kind.ORPHAN),
+    ],
+)
+def test_a_broken_one_that_was_put_aside_is_its_users(state: State | None, kind: Kind) -> None:
+    aside = Found("user_1-fault-1", "9", "local", "prj_1", "user_1", put_aside_from="user_1")
+    row = replace(ROW, state=state) if state else None
+    beside = [FOUND] if state is State.READY else []
+
+    (drift,) = differences(row, aside, *beside)
+
+    assert (drift.kind, drift.name, drift.user_id) == (kind, "user_1-fault-1", "user_1")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.database_state import State
 from consumer.provider import PROVIDERS, chosen_provider
 from consumer.providers.protocol import UserDatabase
+from consumer.provision_database import ProvisionDatabase
 from consumer.settings import ConsumerSettings, ProviderName
-from local.ports import free_port
 from local.postgres import PostgresCluster
-from local.xata import Region, XataStandIn
+from local.xata import Fault, Region, XataStandIn
 from shared.errors import DependencyDown, SettingsError
 from tests.consumer.providers.contract import made
-from tests.consumer.provisioning import new_user
+from tests.consumer.provisioning import WEEK, World, deliver, new_user
+from tests.support.events import user_event
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ async def test_a_consumer_with_xata_makes_branches_and_counts_them(
     user, registry = new_user(), CollectorRegistry()
 
     async with chosen_provider(_settings(stand_in), pool, registry) as chosen:
-        assert chosen.regions.offered == {"us-east-1", "eu-central-1"}
+        assert (await chosen.regions.verified()).offered == {"us-east-1", "eu-central-1"}
         await made(chosen.provider, UserDatabase(user, user, "eu-central-1"))
 
     assert [branch.name for branch in stand_in.live_branches()] == [user]
@@ -74,14 +77,29 @@ async def test_regions_that_the_organisation_does_not_have_stop_the_start(
     assert "the nearest that is: eu-central-1" in lines[0]
 
 
-async def test_while_xata_is_down_it_starts_and_the_check_compares_later(
+async def test_while_xata_is_down_it_starts_and_no_region_is_chosen_until_it_tells_its_own(
     stand_in: XataStandIn, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    down = f"http://127.0.0.1:{free_port()}"
-    async with chosen_provider(_settings(stand_in, xata_api_url=down), pool) as chosen:
-        assert chosen.regions.default == "us-east-1"
+    stand_in.cloud.all_regions[:] = [Region("ap-south-1")]  # none that is known beforehand
+    stand_in.faults.add(Fault.answer(500))
+    async with chosen_provider(_settings(stand_in), pool) as chosen:
+        effect = ProvisionDatabase(pool, chosen.provider, chosen.regions, WEEK, _nothing)
+        user = new_user()
         with pytest.raises(DependencyDown):
-            await chosen.provider.check()
+            await effect(user_event("user.created", user))
+        row = await World(pool, chosen.provider).row(user)
+        assert (row.state, row.region) == (State.REQUESTED, None)
+
+        stand_in.faults.clear()
+        await deliver(effect, user_event("user.created", user))
+
+        row = await World(pool, chosen.provider).row(user)
+        assert (row.state, row.region) == (State.READY, "ap-south-1")
+        assert row.host == urlsplit(await chosen.provider.connection_url(row.known)).netloc.rpartition("@")[2]
+
+
+async def _nothing(_event: object) -> None:
+    pass
 
 
 async def test_regions_that_went_away_since_the_start_are_found_by_the_check(

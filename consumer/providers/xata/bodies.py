@@ -64,6 +64,13 @@ class Login:
     dbname: str | None
     connection_string: str | None = field(repr=False)
 
+    @property
+    def host(self) -> str | None:
+        """Host and port, without port where it is Postgres's own."""
+        if self.hostname is None or self.port in {None, 5432}:
+            return self.hostname
+        return f"{self.hostname}:{self.port}"
+
 
 def each(name: str, reader: Callable[[Any], T]) -> Callable[[Any], list[T]]:
     return lambda body: [reader(item) for item in body[name]]

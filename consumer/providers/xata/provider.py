@@ -15,20 +15,20 @@ import asyncpg
 import structlog
 
 from consumer.providers.names import is_user_name
-from consumer.providers.protocol import Found, Place, UserDatabase
+from consumer.providers.protocol import Found, Place, Usable, UserDatabase
 from consumer.providers.xata.answers import NotFoundError
 from consumer.providers.xata.api import Timeouts, XataApi
 from consumer.providers.xata.configuration import XataConfiguration
 from consumer.providers.xata.creating import BUSY_RETRY_S, Creating, is_ours
+from consumer.providers.xata.live_regions import LiveRegions
 from consumer.providers.xata.login import connection_url, host_of
 from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.pace import Pace
 from consumer.providers.xata.placements import Placement, Placements
-from consumer.providers.xata.places import region_map
 from consumer.providers.xata.projects import Projects
 from consumer.providers.xata.readiness import ASIDE, Patience, Readiness
 from consumer.providers.xata.templates import Templates
-from shared.errors import DependencyDown, NotYet, PermanentError, SettingsError
+from shared.errors import NotYet, PermanentError
 from shared.migrations import Migration
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class XataProvider:
     ) -> None:
         wishes, branch, metrics = configuration, configuration.branch, metrics or XataMetrics()
         self._url = wishes.url
-        self._regions = wishes.regions
         self._default_region = default_region
         pace = Pace(pool, requests_per_s=wishes.requests_per_s, patience_s=wishes.patience_s)
         self._api = XataApi(wishes.url, wishes.key, wishes.organization, pace=pace, timeouts=timeouts)
+        self.regions = LiveRegions(self._api, wishes.regions)
         self._placements = Placements(pool, unclear_s=wishes.waiting.unclear_s)
         templates = Templates(self._api, branch, migrations=migrations, api_url=wishes.url)
         sleep = branch.sleep_after_minutes
@@ -79,13 +79,13 @@ class XataProvider:
             branch = await self._creating.known_or_created(placement)
             return Place(branch.id, branch.region, host_of(branch.id, branch.region, self._url), placement.project)
 
-    async def prepare(self, database: UserDatabase) -> int:
+    async def prepare(self, database: UserDatabase) -> Usable:
         async with _within_a_minute():
             project, branch_id = await self._where(database)
             patience = Patience(await self._placements.find(database.name))
             login = await self._readiness.login(project, branch_id, patience)
             url = connection_url(login, host_of(branch_id, database.region or "", self._url))
-            return await self._readiness.migrated(url, patience)
+            return Usable(await self._readiness.migrated(url, patience), login.host)
 
     async def delete(self, database: UserDatabase) -> None:
         """As the protocol says. Raises NotYet while a request to create could still bring the branch back."""
@@ -111,21 +111,16 @@ class XataProvider:
         found = []
         for project in await self._projects.members(age_s=0):
             for branch in await self._api.branches(project):
-                if is_user_name(branch.name.partition(ASIDE)[0]):
-                    user_id = branch.name if branch.name.startswith("user_") and ASIDE not in branch.name else None
-                    found.append(Found(branch.name, branch.id, branch.region, project, user_id))
+                name, aside, _ = branch.name.partition(ASIDE)
+                if is_user_name(name):
+                    user_id = name if name.startswith("user_") else None
+                    found.append(
+                        Found(branch.name, branch.id, branch.region, project, user_id, name if aside else None)
+                    )
         return found
 
     async def check(self) -> None:
-        live = await self._api.regions()
-        try:
-            region_map(live, self._regions)
-        except SettingsError as error:
-            raise DependencyDown(str(error)) from error
-
-    async def regions(self) -> list[str]:
-        """The organisation's live list."""
-        return await self._api.regions()
+        await self.regions.compared()
 
     async def close(self) -> None:
         await self._api.close()

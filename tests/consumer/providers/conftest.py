@@ -13,6 +13,11 @@ from local.xata import XataStandIn
 from tests.consumer.providers.xata_account import Account
 
 
+@pytest.fixture(autouse=True)
+def _requests_are_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.providers.xata.api.BACKOFF_S", 0.02)
+
+
 @pytest.fixture
 async def stand_in(postgres: PostgresCluster) -> AsyncIterator[XataStandIn]:
     async with XataStandIn(postgres_url=postgres.url("postgres")) as stand_in:

@@ -70,7 +70,7 @@ class ProviderContract:
     ) -> None:
         database = known(wanted, await patiently(lambda: provider.create(wanted)))
 
-        version = await patiently(lambda: provider.prepare(database))
+        version = (await patiently(lambda: provider.prepare(database))).schema_version
 
         assert version == len(migrations.user_migrations())
         connection = await asyncpg.connect(await provider.connection_url(database))

@@ -110,7 +110,7 @@ class TestWaiting:
         database = await made(xata, wanted)
         stand_in.hibernate(database.provider_id or "")
 
-        assert await xata.prepare(database) == 1
+        assert (await xata.prepare(database)).schema_version == 1
 
     async def test_a_database_that_lets_nobody_in_is_waited_for_and_is_no_outage(
         self, account: Account, wanted: UserDatabase, stand_in: XataStandIn, xata: XataProvider
@@ -183,7 +183,7 @@ class TestFault:
             with pytest.raises(TransientError):
                 await patiently(lambda: xata.prepare(broken))
         database = await made(xata, wanted)
-        assert {found.user_id for found in await xata.inventory()} == {wanted.user_id, None}
+        assert {found.put_aside_from for found in await xata.inventory()} == {wanted.name, None}
 
         await xata.delete(database)
 
