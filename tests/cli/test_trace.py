@@ -8,7 +8,7 @@ import pytest
 
 from consumer import databases
 from consumer.database_state import State
-from consumer.providers.protocol import Place, UserDatabase
+from consumer.providers.protocol import Place, Usable, UserDatabase
 from consumer.users import sync
 from shared.events import UserEvent
 from shared.history import Failure, noted
@@ -183,13 +183,13 @@ async def test_the_database_is_told_state_by_state(usher: Usher, system: str, po
     database = UserDatabase(USER, "user_ada", "local")
     async with pool.acquire() as connection:
         await databases.want(connection, database, provider="postgres", event_id="msg_1")
-        await databases.begin(connection, USER)
+        await databases.begin(connection, USER, "local")
         creating = await usher("trace", USER, "--json")
         await databases.stop_creating(connection, USER, State.QUOTA_BLOCKED, "no room")
         blocked = await usher("trace", USER)
-        await databases.begin(connection, USER)
+        await databases.begin(connection, USER, "local")
         await databases.locate(connection, USER, Place(provider_id="1", host="127.0.0.1", project=None, region="local"))
-        await databases.make_ready(connection, USER, 1)
+        await databases.make_ready(connection, USER, Usable(1))
         await databases.unwant(
             connection,
             database,
