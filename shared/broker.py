@@ -186,9 +186,11 @@ class BrokerLink:
     async def _connect(self, url: URL) -> AbstractConnection:
         # One event per connection: an old one that closes late must not be taken for the new one.
         self._lost = lost = asyncio.Event()
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await aio_pika.connect(url)
+        # Not aio_pika.connect: it leaves a connection that failed unclosed for the garbage collector to complain about.
+        connection = aio_pika.Connection(url)
         try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.connect()
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 # on_return_raises: without it an unroutable message looks like a delivered one.
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
