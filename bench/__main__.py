@@ -4,13 +4,15 @@ import asyncio
 import signal
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from bench import ingress, report
+from bench import cold_start, critical_time, ingress, machine, memory, provision, report, sync_user
+from bench import users as many_users
 from bench.bench import Bench, Plan
 from bench.generator import generator
 from bench.results import Section
@@ -20,10 +22,22 @@ from shared.errors import UsherError
 
 SCENARIOS: Final = {
     "ingress": ingress.run,
+    "sync_user": sync_user.run,
+    "critical_time": critical_time.run,
+    "provision_database": provision.run,
+    "users": many_users.run,
+    "memory": memory.run,
+    "cold_start": cold_start.run,
 }
 
 
 _LOG_WIDTH: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    machine: list[list[str]]
+    sections: dict[str, Section]
 
 
 def bench(
@@ -63,24 +77,27 @@ def bench(
         # PostgreSQL runs as an account of its own, which has to get in.
         Path(name).chmod(0o755)
         found = asyncio.run(_run(chosen, console, plan, Path(name)))
-    report.save(found)
-    if write or len(found) == len(SCENARIOS):
-        report.write(found, sys.argv[1:], console)
+    report.save(found.sections, found.machine)
+    if write or len(found.sections) == len(SCENARIOS):
+        console.print(f"written: {report.write(found.sections, found.machine, sys.argv[1:])}")
 
 
-async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) -> dict[str, Section]:
-    found: dict[str, Section] = {}
+async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) -> Found:
+    found = Found([], {})
     async with servers(folder) as ours, generator() as load:
         bench = Bench(ours, load, console, plan)
+        found.machine.extend(machine.rows(ours, str(await ours.as_admin("show server_version"))))
         for name in chosen:
-            found[name] = await SCENARIOS[name](bench)
-            report.show(found[name], console)
+            found.sections[name] = await SCENARIOS[name](bench)
+            report.show(found.sections[name], console)
     return found
 
 
 def main() -> None:
     try:
-        typer.run(bench)
+        command = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+        command.command()(bench)
+        command(prog_name="make bench")
     except (UsherError, MissingServerError) as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)

@@ -22,6 +22,7 @@ _TICK_S: Final = 0.001
 _CONNECT_TIMEOUT_S: Final = 10.0
 _LAST_ANSWERS_S: Final = 10.0
 _ASSUMED_RATE: Final = 12_000
+_MOST_AHEAD: Final = 60_000
 _RECONNECT_S: Final = 0.05
 
 
@@ -61,8 +62,8 @@ class Run:
         sender = Sender(order.tag, f"127.0.0.1:{order.port}")
         self._sign = sender.request
         # Signed before the clock starts, as far as can be foreseen; what is sent beyond that is signed on the way.
-        ahead = (order.rate or _ASSUMED_RATE) * (order.seconds + order.warm_up_s)
-        self._ready = deque(sender.request(number) for number in range(int(ahead)))
+        ahead = min(_MOST_AHEAD, int((order.rate or _ASSUMED_RATE) * (order.seconds + order.warm_up_s)))
+        self._ready = deque(sender.request(number) for number in range(ahead))
         self._sent = 0
         self._latencies_s: list[float] = []
         self._others: Counter[str] = Counter()

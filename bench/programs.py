@@ -128,9 +128,18 @@ async def _ready(child: Child, program: Program, started: float) -> None:
         await asyncio.sleep(0.01)
 
 
+async def closed(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    return not _taken(port)
+
+
 def _listens(child: Child, port: int) -> bool:
     if child.exit_code is not None:
         raise ServerError(child.obituary())
+    return _taken(port)
+
+
+def _taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0

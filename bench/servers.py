@@ -61,6 +61,12 @@ class Servers:
         await self.as_admin(f"create database {name} template {_TEMPLATE}")
         return self.postgres.url(name)
 
+    async def blank_database(self) -> str:
+        """The address of a new database with nothing in it."""
+        name = f"bench_{next(self._numbers)}"
+        await self.as_admin(f"create database {name}")
+        return self.postgres.url(name)
+
     async def drop(self, url: str) -> None:
         await self.as_admin(f"drop database {url.rpartition('/')[2]} with (force)")
 

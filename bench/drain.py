@@ -1,0 +1,144 @@
+"""A full queue, and how long consumers take to empty it.
+
+The consumers stand ready and are paused while the queue fills; the clock runs from the moment they may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from random import Random
+from typing import Final
+
+import aio_pika
+import asyncpg
+
+from bench.bench import Bench
+from bench.programs import Program, Running, running
+from shared.events import CONTENT_TYPE, UserData, UserEvent, encode
+
+_FILL_TIMEOUT_S: Final = 90.0
+_DRAIN_TIMEOUT_S: Final = 120.0
+_LOOK_S: Final = 0.005
+_DUPLICATES: Final = 0.3
+_HOT_SHARE: Final = 0.8
+_HOT_USERS: Final = 10
+
+Finished = Callable[[], Awaitable[bool]]
+
+
+def distinct(tag: str, count: int) -> list[UserEvent]:
+    """`count` users, each created once."""
+    return [_event(_user(f"{tag}{number}"), f"{tag}{number}", number + 1) for number in range(count)]
+
+
+def with_duplicates(tag: str, count: int) -> list[UserEvent]:
+    """As many messages, three of ten of which were there shortly before."""
+    random = Random(7)  # noqa: S311 - a reproducible mix, no secret
+    events = distinct(tag, count)
+    for at in range(1, count):
+        if random.random() < _DUPLICATES:
+            events[at] = events[max(0, at - random.randrange(1, 500))]
+    return events
+
+
+def hot(tag: str, count: int) -> list[UserEvent]:
+    """Eight of ten messages are about ten users, each time a later version."""
+    random = Random(7)  # noqa: S311 - as above
+    events = distinct(tag, count)
+    for at in range(count):
+        if random.random() < _HOT_SHARE:
+            events[at] = _event(_user(f"{tag}hot{random.randrange(_HOT_USERS)}"), f"{tag}{at}", at + 1)
+    return events
+
+
+def _user(name: str) -> str:
+    """Spread over the index, as ids that nobody counted up are."""
+    return f"user_{sha256(name.encode()).hexdigest()[:27]}"
+
+
+def _event(user_id: str, event_id: str, version: int) -> UserEvent:
+    data = UserData(
+        version=1_700_000_000_000 + version,
+        email=f"{user_id}@example.com",
+        username=f"{user_id}-name",
+        first_name="Ada",
+        last_name="Lovelace",
+        photo_url=f"https://img.clerk.com/{user_id}",
+        created_at=1_700_000_000_000,
+        country="GB",
+    )
+    return UserEvent(f"msg_{event_id}", "clerk/ins_bench", "user.created", user_id, datetime.now(UTC), data)
+
+
+async def seconds(
+    bench: Bench, programs: Sequence[Program], queue: str, events: Sequence[UserEvent], finished: Finished
+) -> float:
+    """How long the consumers took from the full queue until `finished`; the programs are stopped afterwards."""
+    async with _standing(bench, programs) as consumers:
+        with _paused(consumers):
+            await fill(bench.servers.amqp_url, queue, events)
+        started = time.perf_counter()
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            while not await finished():
+                await asyncio.sleep(_LOOK_S)
+        return time.perf_counter() - started
+
+
+async def fill(amqp_url: str, queue: str, events: Sequence[UserEvent]) -> None:
+    """Returns when the broker has them all."""
+    async with asyncio.timeout(_FILL_TIMEOUT_S), await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        for event in events:
+            await channel.default_exchange.publish(_message(event), queue, mandatory=False)
+        await channel.close()  # answered when the broker has taken them all
+
+
+def _message(event: UserEvent) -> aio_pika.Message:
+    return aio_pika.Message(
+        encode(event),
+        content_type=CONTENT_TYPE,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        message_id=event.id,
+        type=event.type,
+        timestamp=event.time,
+        app_id="usher",
+        headers={"attempt": 1},
+    )
+
+
+class Rows:
+    """Asks Postgres whether the users of some events are there: the last event's first, then all of them."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], events: Sequence[UserEvent]) -> None:
+        self._connection = connection
+        self._last = [events[-1].subject]
+        self._users = list({event.subject for event in events})
+
+    async def all_there(self) -> bool:
+        return await self._are_there(self._last) and await self._are_there(self._users)
+
+    async def _are_there(self, users: list[str]) -> bool:
+        found = await self._connection.fetchval("select count(*) from users where user_id = any($1)", users)
+        return bool(found == len(users))
+
+
+@asynccontextmanager
+async def _standing(bench: Bench, programs: Sequence[Program]) -> AsyncIterator[list[Running]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(running(program, bench.folder)) for program in programs]
+
+
+@contextmanager
+def _paused(consumers: Sequence[Running]) -> Iterator[None]:
+    for consumer in consumers:
+        consumer.process.suspend()
+    try:
+        yield
+    finally:
+        for consumer in consumers:
+            consumer.process.resume()

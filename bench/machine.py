@@ -1,0 +1,47 @@
+"""What was measured on: machine, versions, the code's own commit."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from bench.servers import Servers
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_PACKAGES: Final = ("aio-pika", "aiohttp", "asyncpg", "svix", "uvloop")
+_NOT_KNOWN: Final = "not known"
+
+
+def rows(servers: Servers, postgres_version: str) -> list[list[str]]:
+    return [
+        ["machine", f"{os.cpu_count()} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB"],
+        ["system", f"{platform.system()} {platform.release()}"],
+        ["load before the run", ", ".join(f"{load:.1f}" for load in os.getloadavg())],
+        ["Python", platform.python_version()],
+        ["RabbitMQ", servers.rabbit.ctl("version").strip().splitlines()[-1]],
+        ["PostgreSQL", postgres_version],
+        ["Node", _said("node", "--version")],
+        ["packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)],
+        ["commit", _said("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")],
+    ]
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
+
+
+def _said(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed commands
+    return done.stdout.strip() or _NOT_KNOWN
