@@ -1,7 +1,6 @@
 """Whether an event still matters: it, compared with the newest state of its user that the table knows.
 
-In: dead letters. Out: superseded, or not, or not known. The comparison is the table's own rule, made by Postgres, so
-that texts are ordered there and here alike.
+In: dead letters. Out: superseded, or not, or not known. The comparison is the table's own rule.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cli.settings import OperatorSettings
+from consumer.users import rank
 from shared.errors import DecodeError, UsherError
 from shared.events import UserEvent, decode
 from shared.topology import queue_of
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 # Only of this effect is there one newest state per user; a database is made or removed step by step.
 EFFECT: Final = "sync_user"
 
-SUPERSEDED: Final = """
-select event.id
-from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[]) as event (user_id, deleted, version, id)
-join user_guards as guard using (user_id)
-where (guard.deleted, guard.version, guard.event_id) > (event.deleted, event.version, event.id)
-"""
-
-Key = tuple[bool, int, str]
+GUARDS: Final = "select user_id, deleted, version, event_id from user_guards where user_id = any($1::text[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +54,15 @@ async def of_letters(letters: Sequence[DeadLetter]) -> Standing:
     events = [event for letter in letters if _compared(letter) and (event := event_of(letter.message.body))]
     if not events:
         return Standing()
-    keys = [key_of(event) for event in events]
-    columns = ([event.subject for event in events], *(list(column) for column in zip(*keys, strict=True)))
     try:
         async with connections.database(OperatorSettings.find().database_address()) as connection:
-            found = await connection.fetch(SUPERSEDED, *columns)
+            rows = await connection.fetch(GUARDS, list({event.subject for event in events}))
     except UsherError as error:
         return Standing(trouble=str(error))
-    return Standing(overtaken=frozenset(row["id"] for row in found))
-
-
-def key_of(event: UserEvent) -> Key:
-    """The event in the order in which states of a user win: (deleted, version, id)."""
-    if event.type == "user.deleted":
-        return (True, 0, event.id)
-    return (False, event.data.version or 0, event.id)
+    guards = {row["user_id"]: (row["deleted"], row["version"], row["event_id"]) for row in rows}
+    return Standing(
+        overtaken=frozenset(event.id for event in events if guards.get(event.subject, rank(event)) > rank(event))
+    )
 
 
 def event_of(body: bytes) -> UserEvent | None:

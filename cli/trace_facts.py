@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cli import connections, dead_letters, log_stream
 from cli.audit import OPERATOR_ACTED
 from cli.dead_letters import EFFECT_DEAD_QUEUES, DeadLetter
-from cli.standing import key_of
 from consumer import databases
+from consumer.users import rank
 from shared.errors import DecodeError, UsherError
 from shared.events import Event, UserEvent, decode
 from shared.topology import EFFECTS, LOG_QUEUE, RETRY_DELAYS_S, queue_of, retry_queue_of
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
 GUARD: Final = "select deleted, version, event_id, event_time, settled_at from user_guards where user_id = $1"
 ROW: Final = "select synced_at from users where user_id = $1"
-# By Postgres, which orders texts as the table's own comparison does.
-RANKS: Final = """
-select id, dense_rank() over (order by deleted, version, id) as rank
-from unnest($1::boolean[], $2::bigint[], $3::text[]) as event (deleted, version, id)
-"""
 
 # Told how much has been looked at of how much, and where.
 OnLook = Callable[[str, int, int], None]
@@ -77,7 +72,7 @@ class Guard:
 
 @dataclass(slots=True)
 class Facts:
-    """`ranks` orders the ids of events as the table does; `unseen` counts what was not looked at, by queue."""
+    """`unseen` counts what was not looked at, by queue."""
 
     user_id: str
     logged: list[Logged] = field(default_factory=list)
@@ -89,11 +84,18 @@ class Facts:
     guard: Guard | None = None
     synced_at: datetime | None = None
     database: Database | None = None
-    ranks: dict[str, int] = field(default_factory=dict)
     broker_trouble: str | None = None
     table_trouble: str | None = None
     # The user that the given id, being an event's, is about.
     meant: str | None = None
+
+    @property
+    def ranks(self) -> dict[str, tuple[bool, int, str]]:
+        """The ids of events in the order in which the greatest stays."""
+        ranks = {each.event.id: rank(each.event) for each in self.logged if isinstance(each.event, UserEvent)}
+        if self.guard is not None:
+            ranks[self.guard.event_id] = (self.guard.deleted, self.guard.version, self.guard.event_id)
+        return ranks
 
     @property
     def nothing(self) -> bool:
@@ -208,9 +210,3 @@ async def _ask_tables(connection: asyncpg.Connection[asyncpg.Record], facts: Fac
     facts.guard = Guard(**guard) if guard else None
     facts.synced_at = await connection.fetchval(ROW, facts.user_id)
     facts.database = await databases.find(connection, facts.user_id)
-    keys = {key_of(each.event) for each in facts.logged if isinstance(each.event, UserEvent)}
-    if facts.guard:
-        keys.add((facts.guard.deleted, facts.guard.version, facts.guard.event_id))
-    if keys:
-        rows = await connection.fetch(RANKS, *(list(column) for column in zip(*keys, strict=True)))
-        facts.ranks = {row["id"]: row["rank"] for row in rows}

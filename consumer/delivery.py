@@ -12,7 +12,8 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from consumer.ledger import Ledger
 from shared.broker import cancelled_by_somebody
-from shared.messages import ATTEMPT
+from shared.history import MAX_HISTORY_CHARS
+from shared.messages import ATTEMPT, HISTORY
 
 # Copies carry headers on, with some of ours added: they must fit into one frame (128 KiB), however many and long
 # those of the original are.
@@ -143,12 +144,13 @@ async def ack_all(deliveries: Sequence[AmqpDelivery]) -> None:
 
 def plain_headers(headers: Mapping[str, Any]) -> dict[str, HeaderValue]:
     """Short texts and whole numbers, which are all of ours; what else somebody put there need not be writable again."""
-    kept = ((name, value) for name, value in headers.items() if _is_plain(value))
+    kept = ((name, value) for name, value in headers.items() if _is_plain(name, value))
     return dict(itertools.islice(kept, MAX_HEADERS))
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_HEADER_CHARS)
+def _is_plain(name: str, value: object) -> bool:
+    longest = MAX_HISTORY_CHARS if name == HISTORY else MAX_HEADER_CHARS
+    return isinstance(value, int) or (isinstance(value, str) and len(value) <= longest)
 
 
 async def _sent(settling: Awaitable[None]) -> None:

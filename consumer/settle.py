@@ -14,7 +14,8 @@ from typing import Generic, TypeVar, assert_never
 from consumer.delivery import Delivery, HeaderValue
 from consumer.outcome import Ack, DeadLetter, Outcome, Retry
 from shared.events import format_time
-from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, QUEUE, REASON
+from shared.history import Failure, noted
+from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, HISTORY, QUEUE, REASON
 from shared.topology import dead_queue_of, retry_queue_of
 
 D = TypeVar("D", bound=Delivery)
@@ -64,10 +65,12 @@ class Settler(Generic[D]):
         await delivery.ack()
 
     def _failure(self, delivery: Delivery, outcome: Retry | DeadLetter) -> dict[str, HeaderValue]:
-        first = delivery.headers.get(FIRST_FAILED_AT)
+        first, now = delivery.headers.get(FIRST_FAILED_AT), format_time(datetime.now(UTC))
+        failure = Failure(now, delivery.attempt, outcome.reason, outcome.error)
         return {
             REASON: outcome.reason,
             ERROR: outcome.error,
-            FIRST_FAILED_AT: first if isinstance(first, str) else format_time(datetime.now(UTC)),
+            FIRST_FAILED_AT: first if isinstance(first, str) else now,
             QUEUE: self.queue,
+            HISTORY: noted(delivery.headers.get(HISTORY), failure),
         }

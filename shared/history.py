@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Final
 
-MAX_FAILURES: Final = 16
-MAX_ERROR_CHARS: Final = 120
-# Room for all of them, were every character to be written as \u….
-MAX_HISTORY_CHARS: Final = MAX_FAILURES * (6 * MAX_ERROR_CHARS + 100)
+MAX_FAILURES: Final = 12
+MAX_ERROR_CHARS: Final = 100
+# Room for all of them, were every character to be written as two \u….
+MAX_HISTORY_CHARS: Final = MAX_FAILURES * (12 * MAX_ERROR_CHARS + 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ def noted(history: object, failure: Failure) -> str:
         known[-1] = replace(new, times=known[-1].times + 1)
     else:
         known.append(new)
-    return _written([*known[:1], *known[1:][-(MAX_FAILURES - 1) :]])
+    header = _written([*known[:1], *known[1:][-(MAX_FAILURES - 1) :]])
+    # Only what somebody else wrote into the header can be longer.
+    return header if len(header) <= MAX_HISTORY_CHARS else _written([new])
 
 
 def failures(history: object) -> tuple[Failure, ...]:
@@ -66,7 +68,8 @@ def _alike(one: Failure, other: Failure) -> bool:
 
 
 def _written(entries: Sequence[Failure]) -> str:
-    return json.dumps([astuple(entry) for entry in entries], ensure_ascii=False, separators=(",", ":"))
+    # ASCII alone: what half a character somebody wrote into the header must be writable again.
+    return json.dumps([astuple(entry) for entry in entries], separators=(",", ":"))
 
 
 def _shortened(text: str) -> str:

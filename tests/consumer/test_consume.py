@@ -15,6 +15,7 @@ from shared import topology
 from shared.declare import declare
 from shared.errors import DependencyDown, NotYet, PermanentError, ThrottledError, TransientError
 from shared.events import UserEvent
+from shared.history import Failure, failures, noted
 from shared.messages import event_message
 from tests.support.broker import Stored, depth, drain
 from tests.support.consumers import make_consumer, running
@@ -134,6 +135,21 @@ async def test_the_first_failure_is_remembered_over_all_attempts(amqp_url: str) 
     assert stored.headers["attempt"] == 8
 
 
+async def test_every_failed_attempt_is_told_on_the_dead_letter(amqp_url: str) -> None:
+    message = event_message(user_event())
+    before = Failure("2026-11-20T00:00:00.000Z", 7, "transient", "TransientError: another lock")
+    message.headers |= {"attempt": 8, "history": noted(None, before)}
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(message, WORK)
+    async with running(make_consumer(_raising(TransientError("a lock"), []), [amqp_url])):
+        (stored,) = await _waiting_in(amqp_url, DEAD, 1)
+    first, last = failures(stored.headers["history"])
+    assert first == before
+    assert (last.attempt, last.reason, last.error) == (8, "attempts_exhausted", "TransientError: a lock")
+    assert last.at
+
+
 class _NotUtf8(str):
     """A long string that is not UTF-8: it is read as bytes, which aio-pika cannot write again."""
 
@@ -149,11 +165,12 @@ class _NotUtf8(str):
     [
         {"strange": "x" * 130_900},  # with ours added it would be too long for a frame
         {"first_failed_at": "x" * 130_900},
+        {"history": "x" * 130_900},
         {"strange": _NotUtf8()},
         {"strange": [1, {"a": None}]},
         {"attempt": "x"},
     ],
-    ids=["long", "long_first_failed_at", "not_utf8", "nested", "attempt"],
+    ids=["long", "long_first_failed_at", "long_history", "not_utf8", "nested", "attempt"],
 )
 async def test_headers_that_cannot_be_carried_on_keep_no_message_from_its_dead_letter_queue(
     amqp_url: str, headers: dict[str, Any]

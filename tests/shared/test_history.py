@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def test_of_many_the_first_and_the_latest_are_kept() -> None:
     told = after(*(Failure(AT, number, "transient", "x") for number in range(1, 101)))
 
     assert len(told) == MAX_FAILURES
-    assert [told[0].attempt, told[1].attempt, told[-1].attempt] == [1, 86, 100]
+    assert [told[0].attempt, told[1].attempt, told[-1].attempt] == [1, 90, 100]
 
 
 @given(st.lists(_FAILURES, max_size=30))
@@ -46,6 +47,14 @@ def test_it_never_outgrows_its_header(happened: list[Failure]) -> None:
         header = noted(header, failure)
         assert len(header) <= MAX_HISTORY_CHARS
         assert failures(header)[-1].attempt == failure.attempt
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_HISTORY_CHARS - 50), "\\ud800"])
+def test_what_somebody_else_wrote_into_it_can_be_carried_on(text: str) -> None:
+    header = noted(f'[["{AT}",1,"{text}","",1]]', Failure(AT, 2, "bug", "KeyError"))
+
+    assert len(header.encode()) <= MAX_HISTORY_CHARS
+    assert failures(header)[-1] == Failure(AT, 2, "bug", "KeyError")
 
 
 @given(
