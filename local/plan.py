@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local.ports import LOOPBACK, free_port, is_free
+from local.ports import LOOPBACK, Ports
 
 USER = "usher"
 DEFAULT_INGRESS_PORT = 8080
@@ -35,6 +35,7 @@ _ALIASES = {
 _OURS = ("AMQP_URL", "DATABASE_URL", "PROVIDER_POSTGRES_URL", "MANAGEMENT_URL")
 
 _INTERNAL_URL = "_INTERNAL_URL"
+_XATA_STAND_IN = "xata-stand-in"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Wishes:
 class ChildPlan:
     """One of our own processes: its arguments to `usher`, the port on which it says that it is ready.
 
-    `first`: others need it, so they are started when it is ready.
+    `first`: others need it, so they are started when it is ready. `follows`: one that forgets at its end what this one
+    holds on to; so this one begins anew with it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ChildPlan:
     internal_port: int
     environment: Mapping[str, str]
     first: bool = False
+    follows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Plan:
 
 def make_plan(wishes: Wishes, kept: Mapping[str, str], given: Mapping[str, str]) -> Plan:
     """`kept`: the env file of the last run; `given`: the caller's environment."""
-    ports = _Ports()
+    ports = Ports()
     host, lookup_host = given.get("INGRESS_HOST", LOOPBACK), given.get("LOOKUP_HOST", LOOPBACK)
     ingress = ports.choose("ingress", wishes.ingress_port, kept.get("INGRESS_URL"), DEFAULT_INGRESS_PORT, host)
     amqp = ports.choose("RabbitMQ", wishes.amqp_port, kept.get("AMQP_URL"), DEFAULT_AMQP_PORT)
@@ -135,40 +138,10 @@ def make_plan(wishes: Wishes, kept: Mapping[str, str], given: Mapping[str, str])
     )
 
 
-class _Ports:
-    """Chooses ports, none twice."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self._taken: set[int] = set()
-
-    def choose(self, what: str, wished: int | None, last_url: str | None, default: int, host: str = LOOPBACK) -> int:
-        preferred = wished or (urlsplit(last_url).port if last_url else None) or default
-        if preferred not in self._taken and is_free(preferred, host):
-            self._taken.add(preferred)
-            return preferred
-        port = self.another()
-        self.notes.append(f"port {preferred} is taken: {what} listens on {port}")
-        return port
-
-    def again(self, last_url: str | None) -> int:
-        """The last run's, when it is to be had; nobody has to be told of another."""
-        port = urlsplit(last_url).port if last_url else None
-        if port is None or port in self._taken or not is_free(port):
-            return self.another()
-        self._taken.add(port)
-        return port
-
-    def another(self) -> int:
-        port = next(port for port in iter(free_port, None) if port not in self._taken)
-        self._taken.add(port)
-        return port
-
-
 class _Internal:
     """The ports on which our processes tell how they are: the last run's, copy by copy."""
 
-    def __init__(self, ports: _Ports, kept: Mapping[str, str]) -> None:
+    def __init__(self, ports: Ports, kept: Mapping[str, str]) -> None:
         self._ports = ports
         self._kept = {name: url.split(",") for name, url in kept.items() if name.endswith(_INTERNAL_URL)}
 
@@ -209,7 +182,8 @@ def _ingress(internal_port: int, host: str, port: int, workers: int) -> ChildPla
 def _consumer(effect: str, copy: int, internal_port: int) -> ChildPlan:
     name = effect if copy == 0 else f"{effect}-{copy + 1}"
     environment = {"CONSUMER_INTERNAL_HOST": LOOPBACK, "CONSUMER_INTERNAL_PORT": str(internal_port)}
-    return ChildPlan(name, ("consumer", effect), internal_port, environment)
+    follows = _XATA_STAND_IN if effect == "provision_database" else None
+    return ChildPlan(name, ("consumer", effect), internal_port, environment, follows=follows)
 
 
 def _xata(port: int, kept: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -230,7 +204,7 @@ def _xata_stand_in(port: int, servers: Mapping[str, str]) -> ChildPlan:
         "XATA_STAND_IN_API_KEY": servers["XATA_API_KEY"],
         "XATA_STAND_IN_ORGANIZATION": servers["XATA_ORGANIZATION"],
     }
-    return ChildPlan("xata-stand-in", ("xata-stand-in", "--port", str(port)), port, environment, first=True)
+    return ChildPlan(_XATA_STAND_IN, ("xata-stand-in", "--port", str(port)), port, environment, first=True)
 
 
 def _lookup(internal_port: int, host: str, port: int) -> ChildPlan:

@@ -2,6 +2,7 @@
 
 import random
 import socket
+from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 
@@ -32,3 +33,33 @@ def preferred_or_free(port: int, *, taken: frozenset[int] = frozenset()) -> int:
     if port not in taken and is_free(port):
         return port
     return next(other for other in iter(free_port, None) if other not in taken)
+
+
+class Ports:
+    """Chooses ports for one run, none twice; `notes` says which are other than expected."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._taken: set[int] = set()
+
+    def choose(self, what: str, wished: int | None, last_url: str | None, default: int, host: str = LOOPBACK) -> int:
+        preferred = wished or (urlsplit(last_url).port if last_url else None) or default
+        if preferred not in self._taken and is_free(preferred, host):
+            self._taken.add(preferred)
+            return preferred
+        port = self.another()
+        self.notes.append(f"port {preferred} is taken: {what} listens on {port}")
+        return port
+
+    def again(self, last_url: str | None) -> int:
+        """The last run's, when it is to be had; nobody has to be told of another."""
+        port = urlsplit(last_url).port if last_url else None
+        if port is None or port in self._taken or not is_free(port):
+            return self.another()
+        self._taken.add(port)
+        return port
+
+    def another(self) -> int:
+        port = next(port for port in iter(free_port, None) if port not in self._taken)
+        self._taken.add(port)
+        return port
