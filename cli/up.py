@@ -114,10 +114,12 @@ def _attend(wishes: Wishes, console: Console, interrupted: Interrupted, *, echo_
             if echo_logs:
                 # A detached run writes into a log, which is no place for passwords; its starter shows them.
                 _show(wishes.folder, console)
+                console.print("Ctrl-C stops everything; what dies is started again.")
             _watch(stack, console, interrupted, echo_logs=echo_logs)
         finally:
             with steps.shown():
                 stack.stop()
+        steps.say(f"stopped; data, ports and secrets are kept in {wishes.folder}")
 
 
 def _watch(stack: Stack, console: Console, interrupted: Interrupted, *, echo_logs: bool) -> None:
@@ -132,7 +134,7 @@ def _watch(stack: Stack, console: Console, interrupted: Interrupted, *, echo_log
             console.print(Text(f"{name:<{width}} │ ", colours[name]) + Text.from_ansi(line), soft_wrap=True)
         for sentence in stack.supervise():
             now = datetime.now(UTC).astimezone()
-            console.print(Text(f"{now:%Y-%m-%d %H:%M:%S} {sentence}", "bold red"), soft_wrap=True)
+            console.print(Text(f"{now:%Y-%m-%d %H:%M:%S} {sentence}", "yellow"), soft_wrap=True)
         time.sleep(_WATCH_INTERVAL_S)
 
 

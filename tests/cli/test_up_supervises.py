@@ -117,6 +117,7 @@ async def test_every_part_is_killed_under_webhooks_and_nothing_that_was_accepted
         run.process.send_signal(signal.SIGINT)
         assert run.process.wait(WAIT_S) == 0
 
+    assert run.said("stopped; data, ports and secrets are kept in") == 1
     for name in ("sync_user", "PostgreSQL", "provision_database", "RabbitMQ", "ingress", "epmd"):
         assert run.said(f"{name} was killed by SIGKILL; it is started again in") >= 1
     seen = run.seen | {process for entry in first if (process := entry.process())}
