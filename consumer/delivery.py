@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 
+from consumer.intake import Arrived
 from consumer.ledger import Ledger
 from shared.broker import cancelled_by_somebody
 from shared.history import MAX_HISTORY_CHARS
@@ -57,7 +58,7 @@ class Origin:
         """On the monotonic clock, when the delivery came that is unsettled for longest."""
         return None if self.closed else self._ledger.held_since
 
-    def received(self, message: DeliveredMessage) -> "AmqpDelivery":
+    def received(self, message: Arrived) -> "AmqpDelivery":
         delivery = AmqpDelivery(message, self)
         self._ledger.received(delivery.tag, delivery.received_at)
         return delivery
@@ -73,17 +74,22 @@ class Origin:
         self._ledger.settle([tag])
         await _sent(self._channel.basic_nack(tag, requeue=True))
 
+    async def refuse(self, tag: int) -> None:
+        """Have the broker dead-letter a delivery that cannot be copied, since it cannot be read."""
+        self._ledger.settle([tag])
+        await _sent(self._channel.basic_reject(tag, requeue=False))
+
 
 class AmqpDelivery:
     """A `Delivery` from RabbitMQ."""
 
     __slots__ = ("_properties", "body", "headers", "origin", "received_at", "tag")
 
-    def __init__(self, message: DeliveredMessage, origin: Origin) -> None:
+    def __init__(self, message: Arrived, origin: Origin) -> None:
         self.origin = origin
-        self.tag = message.delivery_tag or 0
+        self.tag = message.tag
         self.body = message.body
-        self._properties = message.header.properties
+        self._properties = message.properties
         self.headers: Mapping[str, HeaderValue] = plain_headers(self._properties.headers or {})
         self.received_at = time.monotonic()
 

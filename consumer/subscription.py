@@ -5,7 +5,7 @@ Promise: what was taken over a lost channel is never handed on: the broker hands
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -16,6 +16,7 @@ from aiormq.abc import DeliveredMessage
 
 from consumer import intake
 from consumer.delivery import AmqpDelivery, Origin
+from consumer.intake import Arrived
 from shared import topology
 from shared.broker import BrokerLink, cancelled_by_somebody
 from shared.declare import check
@@ -31,7 +32,9 @@ class Subscription:
 
     def __init__(self, effect: str, *, addresses: Sequence[str], prefetch: int) -> None:
         self.queue = topology.queue_of(effect)
-        self.link = BrokerLink(addresses, name=f"usher {effect} in", on_channel=self._opened, publishes=False)
+        self.link = BrokerLink(
+            addresses, name=f"usher {effect} in", on_channel=self._opened, publishes=False, kind=intake.Connection
+        )
         self._queues = tuple(topology.effect_queues(effect, topology.EFFECTS[effect]))
         self._wanted_prefetch = prefetch
         self._compare = True
@@ -39,13 +42,19 @@ class Subscription:
         self._channel: Underlay | None = None
         self._tag: str | None = None
         self._origin: Origin | None = None
-        self._received: intake.Received | None = None
+        self._arrived: Callable[[Arrived], None] | None = None
+        self._refusing: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
 
     @property
     def registered(self) -> bool:
         """Whether the broker has us as a consumer of the queue."""
         return self._tag is not None and self.link.state.open
+
+    @property
+    def held_since(self) -> float | None:
+        """On the monotonic clock, when the message came that is unsettled for longest; None: nothing is held."""
+        return self._origin.held_since if self._origin is not None else None
 
     async def take(self, at_most: int) -> list[AmqpDelivery]:
         """At least one message, and what else is there at once up to `at_most`."""
@@ -91,11 +100,12 @@ class Subscription:
         underlay.on_consumer_cancel_callbacks.add(lambda _frame: self.link.drop("the broker cancelled the consumer"))
         origin = Origin(underlay)
 
-        def received(message: DeliveredMessage) -> None:
+        def arrived(message: Arrived) -> None:
             self._buffer.put_nowait(origin.received(message))
 
-        intake.attach(underlay, received)
-        self._channel, self._tag, self._origin, self._received = underlay, None, origin, received
+        if isinstance(connection, intake.Connection) and connection.intake is not None:
+            connection.intake.attach(underlay.number, arrived, lambda tag: self._refuse(origin, tag))
+        self._channel, self._tag, self._origin, self._arrived = underlay, None, origin, arrived
         await self._register()
 
     async def _register(self) -> None:
@@ -114,6 +124,20 @@ class Subscription:
             await self._channel.basic_cancel(tag)
 
     async def _past_the_intake(self, message: DeliveredMessage) -> None:
-        """What aiormq makes a task for; the intake leaves it nothing, unless a new aiormq goes another way."""
-        if self._received is not None:
-            self._received(message)
+        """What aiormq makes a task for: the intake leaves it nothing, where there is one."""
+        if self._arrived is not None:
+            properties = message.header.properties
+            self._arrived(Arrived(message.delivery_tag or 0, properties, message.body))
+
+    def _refuse(self, origin: Origin, tag: int) -> None:
+        log.error("message_unreadable", queue=self.queue)
+        task = asyncio.get_running_loop().create_task(_refused(origin, tag))
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
+
+
+async def _refused(origin: Origin, tag: int) -> None:
+    try:
+        await origin.refuse(tag)
+    except CONNECTION_EXCEPTIONS:
+        log.debug("refused_on_lost_channel")  # it comes again

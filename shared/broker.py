@@ -47,12 +47,19 @@ class BrokerLink:
     """
 
     def __init__(
-        self, addresses: Sequence[str], *, name: str, on_channel: OnChannel | None = None, publishes: bool = True
+        self,
+        addresses: Sequence[str],
+        *,
+        name: str,
+        on_channel: OnChannel | None = None,
+        publishes: bool = True,
+        kind: type[aio_pika.Connection] = aio_pika.Connection,
     ) -> None:
         self._urls = [_with_defaults(address, name) for address in addresses]
         self._name = name
         self._on_channel = on_channel
         self._publishes = publishes
+        self._kind = kind
         self._channel: AbstractChannel | None = None
         self._opened = asyncio.Event()
         self._lost = asyncio.Event()
@@ -187,7 +194,7 @@ class BrokerLink:
         # One event per connection: an old one that closes late must not be taken for the new one.
         self._lost = lost = asyncio.Event()
         # Not aio_pika.connect: it leaves a connection that failed unclosed for the garbage collector to complain about.
-        connection = aio_pika.Connection(url)
+        connection = self._kind(url)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await connection.connect()
