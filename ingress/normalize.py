@@ -171,6 +171,8 @@ def _storable(value: object) -> str | None:
     """Without NUL, which Postgres refuses, and without lone surrogates, which UTF-8 cannot say. Empty is null."""
     if not isinstance(value, str):
         return None
+    if value.isascii() and "\x00" not in value:
+        return value or None
     return _UNSTORABLE.sub("\ufffd", value.replace("\x00", "")) or None
 
 

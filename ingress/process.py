@@ -19,7 +19,7 @@ from ingress.amqp.link import PublisherLink
 from ingress.country import country_lookup
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
-from ingress.receive import Receiver, public_app
+from ingress.receive import Receiver
 from ingress.settings import IngressSettings
 from ingress.verify import Keys
 from ingress.watch import TopologyWatch
@@ -114,7 +114,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: IngressMetrics) -> web.AppRunner:
+def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: IngressMetrics) -> web.ServerRunner:
     receiver = Receiver(
         keys=Keys.of(
             svix_secrets=settings.svix_secrets(),
@@ -129,16 +129,18 @@ def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: Ingr
         ),
         country_of=country_lookup(settings.country_database),
         region_key=settings.region_metadata_key,
+        max_body_bytes=settings.max_body_bytes,
         metrics=metrics,
     )
-    return web.AppRunner(
-        public_app(receiver, max_body_bytes=settings.max_body_bytes),
+    # For one path a router, its middlewares and signals would cost more than the check of a signature.
+    server = web.Server(
+        receiver.handle,
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
-        shutdown_timeout=settings.stop_timeout.total_seconds(),
         logger=_silent_logger(),
     )
+    return web.ServerRunner(server, shutdown_timeout=settings.stop_timeout.total_seconds())
 
 
 def _silent_logger() -> logging.Logger:
@@ -148,7 +150,7 @@ def _silent_logger() -> logging.Logger:
     return logger
 
 
-async def _open_public_port(runner: web.AppRunner, settings: IngressSettings, *, shared_port: bool) -> int:
+async def _open_public_port(runner: web.ServerRunner, settings: IngressSettings, *, shared_port: bool) -> int:
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.ingress_host, settings.ingress_port, reuse_port=shared_port or None).start()

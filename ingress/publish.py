@@ -3,8 +3,6 @@
 Promise: never hangs, never says stored when it is not, and no publish waits for another one's confirm.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Final
@@ -62,27 +60,16 @@ class Publisher:
         await self._confirmed(Message(envelope, webhook.id, int(webhook.sent_at.timestamp()), webhook.body))
 
     async def _confirmed(self, message: Message) -> None:
-        with self._counted(), self._timed():
+        if self._in_flight >= self._max_in_flight:
+            raise PublishError(f"{self._in_flight} publishes are under way already")
+        self._in_flight += 1
+        started = perf_counter()  # uvloop's own clock knows only milliseconds
+        try:
             await self._link.publish(
                 message,
                 timeout_s=self._timeout_s,
                 connect_timeout_s=min(CONNECT_TIMEOUT_S, self._timeout_s),
             )
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._in_flight >= self._max_in_flight:
-            raise PublishError(f"{self._in_flight} publishes are under way already")
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        started = perf_counter()  # uvloop's own clock knows only milliseconds
-        try:
-            yield
         finally:
             self._metrics.publish_seconds.observe(perf_counter() - started)
+            self._in_flight -= 1

@@ -14,7 +14,6 @@ from typing import Final, assert_never
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from ingress.metrics import IngressMetrics
 from ingress.normalize import Ignored, normalize
@@ -53,6 +52,9 @@ PUBLISHED: Final = Answer(HTTPStatus.ACCEPTED, "published")
 IGNORED: Final = Answer(HTTPStatus.NO_CONTENT, "ignored")
 # The header tells Svix to send this one no more: it would be unreadable again.
 KEPT_ASIDE: Final = Answer(HTTPStatus.ACCEPTED, "kept_aside", headers={"webhook-delivery": "abort-message"})
+NOT_FOUND: Final = Answer(HTTPStatus.NOT_FOUND, "refused", "not_found")
+NOT_ALLOWED: Final = Answer(HTTPStatus.METHOD_NOT_ALLOWED, "refused", "method_not_allowed", {"Allow": "POST"})
+UNEXPECTED: Final = Answer(HTTPStatus.EXPECTATION_FAILED, "refused", "expectation_failed")
 TOO_LARGE: Final = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "refused", "too_large", hang_up=True)
 CROWDED: Final = Answer(
     HTTPStatus.SERVICE_UNAVAILABLE, "refused", "crowded", {"Retry-After": str(RETRY_AFTER_S)}, hang_up=True
@@ -95,23 +97,38 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The pipe with what it needs. `accept` is the handler."""
+    """The pipe with what it needs. `handle` takes whatever comes in on the public port."""
 
     keys: Keys
     publisher: Publisher
     country_of: Callable[[str], str | None]
     region_key: str
+    max_body_bytes: int
     metrics: IngressMetrics
     _large: _LargeBodies = field(default_factory=_LargeBodies)
 
-    async def accept(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        if request.path != PATH:
+            return self._refuse(NOT_FOUND)
+        if request.method != "POST":
+            return self._refuse(NOT_ALLOWED)
+        if "Expect" in request.headers and not await _go_on(request):
+            return self._refuse(UNEXPECTED)
+        return await self.accept(request)
+
+    async def accept(self, request: web.BaseRequest) -> web.Response:
         started = perf_counter()  # uvloop's own clock knows only milliseconds
         line = _Line()
         answer = await self._answer(request, line)
         self._record(answer, line, ms=round((perf_counter() - started) * 1000, 1))
         return respond(answer)
 
-    async def _answer(self, request: web.Request, line: _Line) -> Answer:
+    def _refuse(self, answer: Answer) -> web.Response:
+        """What is no webhook has no log line: anybody can send any number of them."""
+        self.metrics.refused(answer.status)
+        return respond(answer)
+
+    async def _answer(self, request: web.BaseRequest, line: _Line) -> Answer:
         try:
             return await self._take(request, line)
         except _RefusedError as refused:
@@ -127,8 +144,8 @@ class Receiver:
             )
             return FAILED
 
-    async def _take(self, request: web.Request, line: _Line) -> Answer:
-        raw = await _read(request, self._large)
+    async def _take(self, request: web.BaseRequest, line: _Line) -> Answer:
+        raw = await _read(request, self.max_body_bytes, self._large)
         line.mode = mode_of(raw, self.keys)
         webhook = verify(raw, self.keys, datetime.now(UTC))
         line.id = webhook.id
@@ -167,30 +184,36 @@ class Receiver:
         )
 
 
-async def _read(request: web.Request, large: _LargeBodies) -> RawWebhook:
-    """The whole request, within the limit of the application (`client_max_size`) and ten seconds."""
+async def _read(request: web.BaseRequest, max_body_bytes: int, large: _LargeBodies) -> RawWebhook:
+    """The whole request, within `max_body_bytes` and ten seconds."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
         raise _RefusedError(COMPRESSED)
-    if (request.content_length or 0) > request.client_max_size:
+    if (request.content_length or 0) > max_body_bytes:
         raise _RefusedError(TOO_LARGE)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await _read_body(request, large)
+        if request.content.is_eof():
+            # Mostly it came in one piece with the headers.
+            body = request.content.read_nowait()
+        else:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _read_body(request, max_body_bytes, large)
     except TimeoutError:
         raise _RefusedError(TOO_SLOW) from None
     except (web.RequestPayloadError, OSError):
         # Broken chunks, or a connection that ended before the body did.
         raise _RefusedError(BROKEN) from None
-    return RawWebhook(tuple(request.headers.items()), body)
+    if len(body) > max_body_bytes:
+        raise _RefusedError(TOO_LARGE)
+    return RawWebhook(request.headers.items(), body)
 
 
-async def _read_body(request: web.Request, large: _LargeBodies) -> bytes:
+async def _read_body(request: web.BaseRequest, max_body_bytes: int, large: _LargeBodies) -> bytes:
     body = bytearray()
     held = 0
     try:
         while chunk := await request.content.readany():
             body += chunk
-            if len(body) > request.client_max_size:
+            if len(body) > max_body_bytes:
                 raise _RefusedError(TOO_LARGE)
             more = max(0, len(body) - SMALL_BODY_BYTES) - held
             held, large.held = held + more, large.held + more
@@ -204,7 +227,8 @@ async def _read_body(request: web.Request, large: _LargeBodies) -> bytes:
 def respond(answer: Answer) -> web.Response:
     """The answer as HTTP; problems as RFC 9457 with their code and nothing that helps a forger."""
     body = None
-    headers = dict(answer.headers)
+    # aiohttp would tell every stranger its version and Python's.
+    headers = {"Server": "usher", **answer.headers}
     if answer.problem is not None:
         headers["Content-Type"] = PROBLEM_TYPE
         problem = {
@@ -220,24 +244,10 @@ def respond(answer: Answer) -> web.Response:
     return response
 
 
-def public_app(receiver: Receiver, *, max_body_bytes: int) -> web.Application:
-    """The application of the public port: one route, and problem+json for everything else."""
-
-    @web.middleware
-    async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            receiver.metrics.refused(error.status)
-            status = HTTPStatus(error.status)
-            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return respond(Answer(status, "refused", status.name.lower(), allow))
-
-    async def unsigned(_request: web.Request, response: web.StreamResponse) -> None:
-        # aiohttp would tell every stranger its version and Python's.
-        response.headers["Server"] = "usher"
-
-    app = web.Application(middlewares=[explain], client_max_size=max_body_bytes)
-    app.on_response_prepare.append(unsigned)
-    app.router.add_post(PATH, receiver.accept)
-    return app
+async def _go_on(request: web.BaseRequest) -> bool:
+    """Tell a sender that waits for it to send the body; False if it expects something else."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return False
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # no part of the answer
+    return True

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from ingress.webhook import SVIX_PREFIX
 from shared.settings import BrokerSettings, Duration, Port
 
-SVIX_PREFIX: Final = "whsec_"
 MIN_SECRET_BYTES: Final = 16
 MAX_WORKERS: Final = 64
 # RabbitMQ 4 takes messages up to 16 MiB, and an unreadable body is kept whole.

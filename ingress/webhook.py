@@ -3,10 +3,14 @@
 Only `verify` makes a `VerifiedWebhook`; what takes one needs no further check.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+# Before a secret of Svix's, whose rest is base64.
+SVIX_PREFIX: Final = "whsec_"
 
 
 class Mode(StrEnum):
@@ -18,10 +22,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RawWebhook:
-    """What a stranger sent: every header line in order, doubles included, and the exact bytes of the body."""
+    """What a stranger sent: the values of every header by its name in small letters, doubles included, and the body."""
 
-    headers: Sequence[tuple[str, str]] = field(repr=False)
+    header_lines: InitVar[Iterable[tuple[str, str]]]
     body: bytes = field(repr=False)
+    headers: dict[str, list[str]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self, header_lines: Iterable[tuple[str, str]]) -> None:
+        for name, value in header_lines:
+            self.headers.setdefault(name.lower(), []).append(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
@@ -78,6 +78,8 @@ class DatabaseEvent:
 Event = UserEvent | DatabaseEvent
 
 _USER_TEXTS: Final = tuple(field.name for field in fields(UserData) if field.name not in {"version", "created_at"})
+_DATA_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in (UserData, DatabaseData)}
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ENVELOPE_TEXTS: Final = ("id", "source", "type", "subject", "time", "traceparent")
 _DATA_TEXTS: Final = (*_USER_TEXTS, "provider", "name", "region", "host")
 
@@ -92,11 +94,11 @@ def encode(event: Event) -> bytes:
         "subject": event.subject,
         "time": format_time(event.time),
         "datacontenttype": "application/json",
-        "data": asdict(event.data),
+        "data": {name: getattr(event.data, name) for name in _DATA_NAMES[type(event.data)]},
     }
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
-    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODE(attributes).encode()
 
 
 def decode(body: bytes) -> Event:
