@@ -25,7 +25,7 @@ down: $(VENV)/.runtime ## Stop what `make up` started; data is kept
 test: $(VENV)/.dev servers ## Run all tests on real servers, with coverage
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
-bench: $(VENV)/.runtime servers ## Measure Usher beside its peers; ARGS="--help" tells more
+bench: $(VENV)/.dev servers ## Measure Usher beside its peers; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(ARGS)
 
 chaos: $(VENV)/.dev servers ## Break everything under load and count: the proof in docs/proof.md (minutes; ARGS=--list)
