@@ -64,7 +64,8 @@ def _chosen(only: list[str]) -> dict[str, tuple[Scenario, ...]]:
 async def _play_all(scenarios: list[Scenario], users: int) -> list[Account]:
     folder = Path(tempfile.mkdtemp(prefix="usher-chaos-"))
     accounts = []
-    async with own_ground(folder, users=users) as ground:
+    clustered = any(scenario.setting.clustered for scenario in scenarios)
+    async with own_ground(folder, users=users, clustered=clustered) as ground:
         for scenario in scenarios:
             begun = time.monotonic()
             accounts.append(await play(scenario, ground))

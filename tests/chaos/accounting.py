@@ -39,6 +39,11 @@ class Account:
     recovered_s: float | None
     problems: tuple[str, ...]
 
+    @classmethod
+    def of_failure(cls, name: str, error: BaseException) -> "Account":
+        """The scenario itself did not come to its end."""
+        return cls(name, 0, 0, 0, 0, 0, 0, 0, None, None, (f"{type(error).__name__}: {error}"[:300],))
+
     @property
     def holds(self) -> bool:
         return self.lost == 0 and not self.problems
@@ -57,8 +62,9 @@ class Tables:
 async def account(world: World) -> Account:
     """Wait until everything is settled, as long as that may take; then count, whether it is or not."""
     webhooks = {webhook_id: webhook for load in world.loads for webhook_id, webhook in load.accepted.items()}
-    dying = {webhook_id for ids in world.expected_dead.values() for webhook_id in ids}
-    model = model_of([webhook for webhook in webhooks.values() if webhook.message_id not in dying])
+    model = model_of(
+        *(_without(webhooks, world.expected_dead.get(queue, set())) for queue in (SYNC_DEAD, PROVISION_DEAD))
+    )
     recovered_s = await _settle(world, model)
     tables = await _tables(world)
     dead = await broker.dead_letters(world.amqp_url)
@@ -86,11 +92,16 @@ async def account(world: World) -> Account:
                     *_unexpected(dead_ids, world.expected_dead),
                     None if recovered_s is not None else "not settled in time",
                     None if world.watch and world.watch.registered_s else "consumers not registered again",
+                    None if world.may_blame or not any(load.permanent for load in world.loads) else "sender blamed",
                     *world.problems,
                 ),
             )
         ),
     )
+
+
+def _without(webhooks: dict[str, Webhook], ids: set[str]) -> list[Webhook]:
+    return [webhook for webhook_id, webhook in webhooks.items() if webhook_id not in ids]
 
 
 async def _settle(world: World, model: Model) -> float | None:

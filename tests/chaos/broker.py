@@ -4,6 +4,7 @@ A connection for each look, because the broker is what is being broken.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -21,8 +22,9 @@ from shared.topology import (
     queue_of,
     retry_queue_of,
 )
-from tests.support.broker import Stored, drain, read_log
+from tests.support.broker import Stored, drain, stored
 
+QUIET_S: Final = 1.5
 LOOK_EVERY_S: Final = 0.2
 LOOK_TIMEOUT_S: Final = 5.0
 WORK: Final = tuple(queue_of(effect) for effect in EFFECTS)
@@ -51,12 +53,12 @@ class BrokerWatch:
 
 async def registered(amqp_url: str) -> int:
     """Consumers of the effect that has the fewest, as the broker sees it; 0 while it does not answer."""
-    return min([consumers for consumers, _ in await _look(amqp_url, WORK)], default=0)
+    return min([consumers for consumers, _ in await look(amqp_url, WORK)], default=0)
 
 
 async def backlog(amqp_url: str) -> int | None:
     """Messages that are still to be worked on; None while the broker does not answer."""
-    seen = await _look(amqp_url, (*WORK, *WAITING))
+    seen = await look(amqp_url, (*WORK, *WAITING))
     return sum(messages for _, messages in seen) if seen else None
 
 
@@ -66,13 +68,21 @@ async def dead_letters(amqp_url: str) -> dict[str, list[Stored]]:
 
 
 async def logged(amqp_url: str) -> list[Stored]:
-    """All user events in the log stream."""
-    ((_, messages),) = await _look(amqp_url, (LOG_QUEUE,))
-    entries = await read_log(amqp_url, count=messages) if messages else []
-    return [entry for entry in entries if (entry.properties["type"] or "").startswith("user.")]
+    """All user events in the log stream: read from the first until nothing more comes."""
+    found: list[Stored] = []
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=500)
+        queue = await channel.get_queue(LOG_QUEUE, ensure=False)
+        with contextlib.suppress(TimeoutError):
+            async with queue.iterator(arguments={"x-stream-offset": "first"}, timeout=QUIET_S) as entries:
+                async for entry in entries:
+                    found.append(stored(entry))
+                    await entry.ack()
+    return [entry for entry in found if (entry.properties["type"] or "").startswith("user.")]
 
 
-async def _look(amqp_url: str, queues: tuple[str, ...]) -> list[tuple[int, int]]:
+async def look(amqp_url: str, queues: tuple[str, ...]) -> list[tuple[int, int]]:
     """Consumers and ready messages of each queue; nothing when the broker does not answer."""
     try:
         async with asyncio.timeout(LOOK_TIMEOUT_S), await aio_pika.connect(amqp_url) as connection:

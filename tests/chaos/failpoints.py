@@ -3,13 +3,16 @@
 Each wraps one of the product's functions at the start of the process; the product does not know of it.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from consumer import users
 from consumer.settle import Settler
 from ingress.publish import Publisher
+from shared.events import UserEvent
 
 
 def arm(wish: str) -> None:
@@ -60,10 +63,25 @@ def _copied(passed: Callable[[], None]) -> None:
     Settler.settle = die_within  # type: ignore[method-assign,assignment] # as above
 
 
+def _applying(passed: Callable[[], None]) -> None:
+    """The effect has an event of CHAOS_CRASHES in hand."""
+    user, sync = os.environ["CHAOS_CRASHES"], users.sync
+
+    async def die(pool: Any, event: UserEvent) -> users.Synced:
+        if event.subject == user:
+            # Not at once: what a program dies of takes its time, and its neighbours get on meanwhile.
+            await asyncio.sleep(0.3)
+            passed()
+        return await sync(pool, event)
+
+    users.sync = die
+
+
 POINTS: Final[dict[str, Callable[[Callable[[], None]], None]]] = {
     "published": _published,
     "settling": _settling,
     "copied": _copied,
+    "applying": _applying,
 }
 
 

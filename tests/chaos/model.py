@@ -33,17 +33,19 @@ def key_of(webhook: Webhook) -> Key:
     return False, _row_of(webhook).updated_at_ms, webhook.message_id
 
 
-def model_of(accepted: list[Webhook]) -> Model:
+def model_of(synced: list[Webhook], provisioned: list[Webhook]) -> Model:
+    """From what each effect had to apply."""
     greatest: dict[str, Webhook] = {}
-    for webhook in accepted:
+    for webhook in synced:
         before = greatest.get(webhook.user_id)
         if before is None or key_of(before) < key_of(webhook):
             greatest[webhook.user_id] = webhook
-    gone = {webhook.user_id for webhook in accepted if webhook.type == "user.deleted"}
-    wished = {webhook.user_id for webhook in accepted if webhook.type == "user.created"}
+    gone = {webhook.user_id for webhook in provisioned if webhook.type == "user.deleted"}
+    wished = {webhook.user_id for webhook in provisioned if webhook.type == "user.created"}
+    living = {user: webhook for user, webhook in greatest.items() if webhook.type != "user.deleted"}
     return Model(
         keys={user: key_of(webhook) for user, webhook in greatest.items()},
-        rows={user: _row_of(webhook) for user, webhook in greatest.items() if user not in gone},
+        rows={user: _row_of(webhook) for user, webhook in living.items()},
         databases=dict.fromkeys(wished, "ready") | dict.fromkeys(gone, "deleted"),
     )
 

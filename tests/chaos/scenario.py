@@ -3,8 +3,13 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from tests.chaos.accounting import Account, account
-from tests.chaos.world import Ground, Setting, World, world
+from tests.chaos.setup import world
+from tests.chaos.world import Ground, Setting, World
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,11 @@ class Scenario:
 
 
 async def play(scenario: Scenario, ground: Ground) -> Account:
-    async with world(scenario.name, scenario.setting, ground) as made:
-        await scenario.act(made)
-        return await account(made)
+    """The account of it; of its failure, too, so that others can follow."""
+    try:
+        async with world(scenario.name, scenario.setting, ground) as made:
+            await scenario.act(made)
+            return await account(made)
+    except Exception as error:
+        log.exception("scenario_failed", scenario=scenario.name)
+        return Account.of_failure(scenario.name, error)

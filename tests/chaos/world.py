@@ -1,36 +1,36 @@
 """What a scenario breaks: a running Usher of its own on real servers, under a load that it starts.
 
-A vhost, a control database and the programs are new for each scenario; the servers are shared.
+How it comes about is in tests/chaos/setup.py.
 """
 
 import asyncio
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import aio_pika
 import asyncpg
 
+from local.ports import free_port
 from local.postgres import PostgresCluster
 from local.rabbitmq import RabbitNode
-from shared import migrations, topology
-from shared.declare import declare
+from local.xata import XataStandIn
 from tests.chaos.broker import BrokerWatch
 from tests.chaos.load import Load, make_load
-from tests.support.broker import add_vhost, delete_vhost
+from tests.support.cluster import RabbitCluster
 from tests.support.eventually import eventually
-from tests.support.programs import Program, System, system
+from tests.support.programs import Program, System
 from tests.support.tcp_proxy import TcpProxy
 
-LAUNCHER: Final = "tests.chaos.launcher"
+PATH: Final = "/webhooks/clerk"
 LOAD_WITHIN_S: Final = 120.0
 LOAD_LASTS_S: Final = 3.0
+
+CleanUp = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Setting:
     broker_proxied: bool = False
     postgres_proxied: bool = False
     amqp_query: str = ""
+    on_xata: bool = False
+    clustered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Ground:
     postgres: PostgresCluster
     folder: Path
     users: int
+    cluster: RabbitCluster | None = None
     mutation: str | None = None
 
 
@@ -70,12 +73,20 @@ class World:
     loads: list[Load] = field(default_factory=list)
     expected_dead: dict[str, set[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    may_blame: bool = False
+    cleanups: list[CleanUp] = field(default_factory=list)
+    xata: XataStandIn | None = None
     repaired_at: float = 0.0
     watch: BrokerWatch | None = None
 
     @property
     def rabbit(self) -> RabbitNode:
         return self.ground.rabbit
+
+    @property
+    def cluster(self) -> RabbitCluster:
+        assert self.ground.cluster is not None
+        return self.ground.cluster
 
     @property
     def postgres(self) -> PostgresCluster:
@@ -86,11 +97,14 @@ class World:
         return self.usher.consumers
 
     @asynccontextmanager
-    async def load(self, *, users: int | None = None, lasts_s: float = LOAD_LASTS_S) -> AsyncIterator[Load]:
+    async def load(
+        self, *, users: int | None = None, lasts_s: float = LOAD_LASTS_S, url: str | None = None, skew_s: int = 0
+    ) -> AsyncIterator[Load]:
         """Webhooks are sent while the block runs; on leaving it all of them have been accepted."""
         seed = zlib.crc32(f"{self.name} {len(self.loads)}".encode())
-        load = make_load(self.usher.order(), users=users or self.ground.users, rate=1, seed=seed)
-        load.rate = len(load.webhooks) / lasts_s
+        order = self.usher.order() if url is None else replace(self.usher.order(), url=url)
+        load = make_load(order, users=users or self.ground.users, rate=1, seed=seed)
+        load.rate, load.skew_s = len(load.webhooks) / lasts_s, skew_s
         self.loads.append(load)
         async with load.under_way(LOAD_WITHIN_S):
             yield load
@@ -114,6 +128,8 @@ class World:
 
     async def existing(self, users: Mapping[str, str]) -> Counter[str]:
         """How many databases each user has at the provider; `users` by the database's name."""
+        if self.xata is not None:
+            return Counter(users[branch.name] for branch in self.xata.live_branches() if branch.name in users)
         async with self.database() as connection:
             statement = "select datname from pg_database where datname = any($1) and datallowconn"
             return Counter(users[row["datname"]] for row in await connection.fetch(statement, list(users)))
@@ -122,6 +138,43 @@ class World:
         """What a scenario sees on the way and the accounting cannot see afterwards."""
         if not that:
             self.problems.append(problem)
+
+    async def second_ingress(self, **environment: str) -> tuple[Program, str]:
+        """Another one at a port of its own, and where it takes webhooks; it is stopped with the others."""
+        port, internal = free_port(), free_port()
+        first = self.usher.ingress
+        ports = {"INGRESS_PORT": str(port), "INGRESS_INTERNAL_PORT": str(internal)}
+        log = first.log.with_name("second-ingress.log")
+        ingress = Program(first.arguments, {**first.environment, **ports, **environment}, log, internal, first.module)
+        ingress.start()
+        self.usher.programs.append(ingress)
+        return ingress, f"http://127.0.0.1:{port}{PATH}"
+
+    async def command(self, *arguments: str, **environment: str) -> int:
+        """The exit code of a verb that ends by itself."""
+        ingress = self.usher.ingress
+        log = ingress.log.with_name(f"{arguments[0]}.log")
+        verb = Program(arguments, {**ingress.environment, **environment}, log, 0, ingress.module)
+        verb.start()
+        assert verb.process is not None
+        return await asyncio.to_thread(verb.process.wait, 60)
+
+    @asynccontextmanager
+    async def supervised(self) -> AsyncIterator[None]:
+        """Programs that end are started again while the block runs, as a process manager would."""
+
+        async def watch() -> None:
+            while True:
+                for program in self.usher.programs:
+                    if not program.alive:
+                        program.start()
+                await asyncio.sleep(0.1)
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
 
     async def applied(self, users: int = 1) -> None:
         """Returns when so many users have a row."""
@@ -140,85 +193,3 @@ class World:
         program.environment = {**usual, **environment}
         program.start()
         program.environment = usual
-
-
-@asynccontextmanager
-async def world(name: str, setting: Setting, ground: Ground) -> AsyncIterator[World]:
-    """Everything up and ready; taken away again on leaving."""
-    folder = ground.folder / name
-    folder.mkdir(parents=True)
-    async with AsyncExitStack() as stack:
-        amqp_url = await stack.enter_async_context(_vhost(ground.rabbit))
-        database_url = await stack.enter_async_context(_database(ground.postgres, name))
-        broker_proxy = TcpProxy("127.0.0.1", ground.rabbit.amqp_port) if setting.broker_proxied else None
-        postgres_proxy = TcpProxy("127.0.0.1", ground.postgres.port) if setting.postgres_proxied else None
-        for proxy in filter(None, (broker_proxy, postgres_proxy)):
-            await stack.enter_async_context(proxy)
-        mutated = {"CHAOS_MUTATION": ground.mutation} if ground.mutation else {}
-        usher = await stack.enter_async_context(
-            system(
-                folder,
-                amqp_url=_through(broker_proxy, amqp_url) + setting.amqp_query,
-                database_url=_through(postgres_proxy, database_url),
-                copies=setting.copies,
-                environment={**mutated, **setting.environment},
-                module=LAUNCHER,
-            )
-        )
-        made = World(name, ground, setting, amqp_url, database_url, usher, broker_proxy, postgres_proxy)
-        try:
-            yield made
-        finally:
-            if made.watch is not None:
-                made.watch.cancel()
-
-
-def _through(proxy: TcpProxy | None, url: str) -> str:
-    port = urlsplit(url).port
-    return url if proxy is None else url.replace(f":{port}/", f":{proxy.port}/")
-
-
-@asynccontextmanager
-async def _vhost(rabbit: RabbitNode) -> AsyncIterator[str]:
-    name = f"chaos-{time.monotonic_ns()}"
-    url = await asyncio.to_thread(add_vhost, rabbit, name)
-    try:
-        async with await aio_pika.connect(url) as connection:
-            await declare(connection, topology.topology())
-        # RabbitMQ 3.10 writes a new queue's registration down within a second: a kill before that leaves it leaderless.
-        await asyncio.to_thread(rabbit.ctl, "eval", "dets:sync(ra_directory_reverse).")
-        yield url
-    finally:
-        await asyncio.to_thread(delete_vhost, rabbit, name)
-
-
-@asynccontextmanager
-async def _database(postgres: PostgresCluster, name: str) -> AsyncIterator[str]:
-    database = f"chaos_{name}"
-    await _as_admin(postgres, f'create database "{database}"')
-    url = postgres.url(database)
-    connection = await asyncpg.connect(url)
-    await migrations.apply(connection, migrations.control_migrations())
-    await connection.close()
-    try:
-        yield url
-    finally:
-        await _drop_all(postgres, database)
-
-
-async def _drop_all(postgres: PostgresCluster, database: str) -> None:
-    """The users' databases first, which the control database names."""
-    connection = await asyncpg.connect(postgres.url(database))
-    statement = "select datname from pg_database where datname in (select name from databases)"
-    names = [row["datname"] for row in await connection.fetch(statement)]
-    await connection.close()
-    for name in [*names, database]:
-        await _as_admin(postgres, f'drop database "{name}" with (force)')
-
-
-async def _as_admin(postgres: PostgresCluster, statement: str) -> None:
-    connection = await asyncpg.connect(postgres.url("postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

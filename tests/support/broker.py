@@ -44,7 +44,7 @@ async def drain(amqp_url: str, queue: str) -> list[Stored]:
         declared = await channel.get_queue(queue, ensure=False)
         taken: list[Stored] = []
         while (message := await declared.get(fail=False)) is not None:
-            taken.append(_stored(message))
+            taken.append(stored(message))
             await message.ack()
         return taken
 
@@ -56,7 +56,7 @@ async def read_log(amqp_url: str, *, count: int, timeout_s: float = 20) -> list[
     complete = asyncio.Event()
 
     async def take(message: AbstractIncomingMessage) -> None:
-        found.append(_stored(message))
+        found.append(stored(message))
         await message.ack()
         if len(found) >= count:
             complete.set()
@@ -71,7 +71,7 @@ async def read_log(amqp_url: str, *, count: int, timeout_s: float = 20) -> list[
     return found[:count]
 
 
-def _stored(message: AbstractIncomingMessage) -> Stored:
+def stored(message: AbstractIncomingMessage) -> Stored:
     properties = {
         "content_type": message.content_type,
         "message_id": message.message_id,

@@ -3,10 +3,14 @@
 from typing import Final
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import broker, postgres, processes
+from tests.chaos.scenarios import broker, clocks, cluster, poison, postgres, processes, provider
 
 GROUPS: Final[dict[str, tuple[Scenario, ...]]] = {
     "broker": broker.SCENARIOS,
+    "cluster": cluster.SCENARIOS,
     "postgres": postgres.SCENARIOS,
+    "provider": provider.SCENARIOS,
     "processes": processes.SCENARIOS,
+    "clocks": clocks.SCENARIOS,
+    "poison": poison.SCENARIOS,
 }

@@ -3,8 +3,12 @@
 import asyncio
 from typing import Final
 
+import aio_pika
+
+from tests.chaos.broker import WORK, backlog
 from tests.chaos.scenario import Scenario
 from tests.chaos.world import Setting, World
+from tests.support.eventually import eventually
 
 
 async def _killed(world: World) -> None:
@@ -45,6 +49,36 @@ async def _cut(world: World) -> None:
     world.repaired()
 
 
+async def _silent(world: World) -> None:
+    assert world.broker_proxy is not None
+    async with world.load() as load:
+        await load.reached(0.2)
+        world.broker_proxy.black_hole()
+        await load.felt()
+        world.broker_proxy.flow()
+        world.repaired()
+
+
+async def _queue_deleted(world: World) -> None:
+    async with world.load():
+        pass
+    # Empty, because what is in a queue goes with it.
+    await eventually(lambda: _deleted_when_empty(world, WORK[0]), timeout_s=60, what="the queue is deleted")
+    world.expect(await world.command("topology") == 0, "usher topology failed")
+    world.repaired()
+    async with world.load():
+        pass
+
+
+async def _deleted_when_empty(world: World, queue: str) -> bool:
+    if await backlog(world.amqp_url) != 0:
+        return False
+    async with await aio_pika.connect(world.amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(queue)
+    return True
+
+
 SCENARIOS: Final = (
     Scenario("broker_killed", "kill -9 of a single broker under load; started again", _killed),
     Scenario("memory_alarm", "the broker's memory alarm goes off under load; cleared", _memory_alarm),
@@ -54,5 +88,16 @@ SCENARIOS: Final = (
         "all connections to the broker are reset after so many bytes, seven times under load",
         _cut,
         Setting(broker_proxied=True),
+    ),
+    Scenario(
+        "connections_silent",
+        "all connections to the broker stay open and carry nothing more; then they flow again",
+        _silent,
+        Setting(broker_proxied=True),
+    ),
+    Scenario(
+        "queue_deleted",
+        "a work queue, empty, is deleted under its consumer and declared again by `usher topology`",
+        _queue_deleted,
     ),
 )
