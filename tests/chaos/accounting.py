@@ -18,7 +18,6 @@ from tests.chaos.model import Key, Model, Row, key_of, model_of
 from tests.chaos.world import World
 from tests.support.eventually import eventually
 
-SETTLED_WITHIN_S: Final = 90.0
 SYNC_DEAD: Final = dead_queue_of(queue_of("sync_user"))
 PROVISION_DEAD: Final = dead_queue_of(queue_of("provision_database"))
 
@@ -70,7 +69,7 @@ async def account(world: World) -> Account:
     dead = await broker.dead_letters(world.amqp_url)
     dead_ids = {queue: {letter.properties["message_id"] for letter in letters} for queue, letters in dead.items()}
     logged = Counter(entry.properties["message_id"] for entry in await broker.logged(world.amqp_url))
-    lost = {webhook.message_id for webhook in webhooks.values() if _lost(webhook, tables, model, dead_ids)}
+    lost = {webhook.message_id for webhook in webhooks.values() if is_lost(webhook, tables, model, dead_ids)}
     given_up = {letter for letters in dead_ids.values() for letter in letters}
     return Account(
         name=world.name,
@@ -87,7 +86,7 @@ async def account(world: World) -> Account:
             filter(
                 None,
                 (
-                    *_differences(model, tables),
+                    *differences(model, tables),
                     _say("accepted, but not in the log", set(webhooks) - set(logged)),
                     *_unexpected(dead_ids, world.expected_dead),
                     None if recovered_s is not None else "not settled in time",
@@ -108,16 +107,16 @@ async def _settle(world: World, model: Model) -> float | None:
     """Seconds from the repair until nothing waits and the tables are as they must be; None: not in time."""
 
     async def settled() -> bool:
-        return await broker.backlog(world.amqp_url) == 0 and not _differences(model, await _tables(world))
+        return await broker.backlog(world.amqp_url) == 0 and not differences(model, await _tables(world))
 
     try:
-        await eventually(settled, timeout_s=SETTLED_WITHIN_S, every_s=0.2)
+        await eventually(settled, timeout_s=world.ground.patience_s, every_s=0.2)
     except AssertionError:
         return None
     return time.monotonic() - world.repaired_at
 
 
-def _lost(webhook: Webhook, tables: Tables, model: Model, dead: dict[str, set[str]]) -> bool:
+def is_lost(webhook: Webhook, tables: Tables, model: Model, dead: dict[str, set[str]]) -> bool:
     """Whether an effect that had to see the event did not: it is neither in its table nor among its dead letters."""
     user, webhook_id = webhook.user_id, webhook.message_id
     synced = tables.keys.get(user, (False, -1, "")) >= key_of(webhook) or webhook_id in dead[SYNC_DEAD]
@@ -126,7 +125,7 @@ def _lost(webhook: Webhook, tables: Tables, model: Model, dead: dict[str, set[st
     return not (synced and provisioned)
 
 
-def _differences(model: Model, tables: Tables) -> list[str]:
+def differences(model: Model, tables: Tables) -> list[str]:
     there = {user for user, state in model.databases.items() if state == "ready"}
     return [
         *_compared("guard", model.keys, tables.keys),

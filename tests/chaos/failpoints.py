@@ -7,9 +7,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from consumer import users
+from consumer.outcome import Ack, Outcome
 from consumer.settle import Settler
 from ingress.publish import Publisher
 from shared.events import UserEvent
@@ -49,38 +51,62 @@ def _settling(passed: Callable[[], None]) -> None:
     Settler.settle_done = die_before_all  # type: ignore[method-assign] # as above
 
 
-def _copied(passed: Callable[[], None]) -> None:
-    """The copy is confirmed, the original is not acknowledged."""
+def _half_settled(passed: Callable[[], None]) -> None:
+    """A message that failed: one of copy and acknowledgement is through, the other is not."""
     settle = Settler.settle
 
-    async def die_within(self: Settler[Any], *arguments: Any) -> None:
+    async def die_half_way(self: Settler[Any], delivery: Any, outcome: Outcome) -> None:
+        halves = 0
+
+        async def half() -> None:
+            nonlocal halves
+            halves += 1
+            if halves == 1 and not isinstance(outcome, Ack):
+                await asyncio.sleep(0.1)  # until it has left the process
+                passed()
+
         async def copy(*what: Any) -> None:
             await self.copy(*what)
-            passed()
+            await half()
 
-        await settle(Settler(self.queue, copy), *arguments)
+        async def ack() -> None:
+            await delivery.ack()
+            await half()
 
-    Settler.settle = die_within  # type: ignore[method-assign,assignment] # as above
+        await settle(replace(self, copy=copy), Wrapped(delivery, ack=ack), outcome)
+
+    Settler.settle = die_half_way  # type: ignore[method-assign] # as above
 
 
 def _applying(passed: Callable[[], None]) -> None:
     """The effect has an event of CHAOS_CRASHES in hand."""
-    user, sync = os.environ["CHAOS_CRASHES"], users.sync
+    user, sync_all = os.environ["CHAOS_CRASHES"], users.sync_all
 
-    async def die(pool: Any, event: UserEvent) -> users.Synced:
-        if event.subject == user:
+    async def die(pool: Any, events: Sequence[UserEvent]) -> list[users.Synced]:
+        if user in {event.subject for event in events}:
             # Not at once: what a program dies of takes its time, and its neighbours get on meanwhile.
             await asyncio.sleep(0.3)
             passed()
-        return await sync(pool, event)
+        return await sync_all(pool, events)
 
-    users.sync = die
+    users.sync_all = die
+
+
+class Wrapped:
+    """A delivery, some of whose methods are others."""
+
+    def __init__(self, delivery: Any, **instead: Any) -> None:
+        self._delivery = delivery
+        self.__dict__.update(instead)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delivery, name)
 
 
 POINTS: Final[dict[str, Callable[[Callable[[], None]], None]]] = {
     "published": _published,
     "settling": _settling,
-    "copied": _copied,
+    "half_settled": _half_settled,
     "applying": _applying,
 }
 

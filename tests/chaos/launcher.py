@@ -13,10 +13,10 @@ from shared import topology
 from tests.chaos import failpoints, mutations
 
 if __name__ == "__main__":
-    if "CHAOS_FAILPOINT" in os.environ:
-        failpoints.arm(os.environ["CHAOS_FAILPOINT"])
     if "CHAOS_MUTATION" in os.environ:
         mutations.BY_NAME[os.environ["CHAOS_MUTATION"]].undo()
+    if "CHAOS_FAILPOINT" in os.environ:
+        failpoints.arm(os.environ["CHAOS_FAILPOINT"])
     for effect in filter(None, os.environ.get("CHAOS_EFFECTS", "").split(",")):
         topology.EFFECTS[effect] = topology.EFFECTS["sync_user"]
     main()

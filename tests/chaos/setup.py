@@ -26,7 +26,7 @@ LAUNCHER: Final = "tests.chaos.launcher"
 @asynccontextmanager
 async def world(name: str, setting: Setting, ground: Ground) -> AsyncIterator[World]:
     """Everything up and ready; taken away again on leaving."""
-    folder = ground.folder / name
+    folder = ground.folder / (ground.mutation or "") / name
     folder.mkdir(parents=True)
     nodes = ground.cluster.nodes if setting.clustered and ground.cluster else [ground.rabbit]
     async with AsyncExitStack() as stack:

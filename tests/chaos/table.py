@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from tests.chaos.accounting import Account
+from tests.chaos.mutations import Mutation
 from tests.chaos.scenario import Scenario
 
 COLUMNS = ("sent", "refused", "accepted", "applied", "duplicates", "dead", "lost", "back s", "recovered s")
@@ -15,14 +16,28 @@ def cells(account: Account) -> list[str]:
 
 def line(account: Account) -> str:
     said = ", ".join(f"{name} {cell}" for name, cell in zip(COLUMNS, cells(account), strict=True))
-    verdict = "[green]holds[/green]" if account.holds else f"[red]FAILS[/red] {'; '.join(account.problems)}"
-    return f"{account.name}: {said}: {verdict}"
+    return f"{account.name}: {said}: [{'green' if account.holds else 'red'}]{verdict(account)}[/]"
+
+
+def verdict(account: Account) -> str:
+    return "holds" if account.holds else "; ".join((*_lost(account), *account.problems))
+
+
+def _lost(account: Account) -> list[str]:
+    return [f"{account.lost} lost"] if account.lost else []
 
 
 def of_accounts(accounts: list[Account]) -> Table:
     table = Table("scenario", *COLUMNS, "")
     for account in accounts:
-        table.add_row(account.name, *cells(account), "holds" if account.holds else "; ".join(account.problems))
+        table.add_row(account.name, *cells(account), verdict(account))
+    return table
+
+
+def of_mutations(caught: list[tuple[Mutation, Account]]) -> Table:
+    table = Table("mutation", "what is undone", "scenario", "what its accounting says")
+    for mutation, account in caught:
+        table.add_row(mutation.name, mutation.what, mutation.caught_by, verdict(account))
     return table
 
 

@@ -8,12 +8,11 @@ import pytest
 from local.postgres import PostgresCluster
 from local.rabbitmq import RabbitNode
 from tests.chaos.scenario import Scenario, play
-from tests.chaos.scenarios import GROUPS
+from tests.chaos.scenarios import ALL
 from tests.chaos.world import Ground
 
 USERS: Final = 10
 IN_SHORT: Final = ("connections_cut", "consumers_die_unacked")
-ALL: Final = {scenario.name: scenario for scenarios in GROUPS.values() for scenario in scenarios}
 
 
 @pytest.mark.timeout(300)

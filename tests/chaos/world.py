@@ -56,6 +56,7 @@ class Ground:
     users: int
     cluster: RabbitCluster | None = None
     mutation: str | None = None
+    patience_s: float = 90.0
 
 
 @dataclass(slots=True)

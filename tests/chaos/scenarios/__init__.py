@@ -14,3 +14,4 @@ GROUPS: Final[dict[str, tuple[Scenario, ...]]] = {
     "clocks": clocks.SCENARIOS,
     "poison": poison.SCENARIOS,
 }
+ALL: Final = {scenario.name: scenario for scenarios in GROUPS.values() for scenario in scenarios}

@@ -81,7 +81,12 @@ async def _send_victim(world: World) -> str:
 
 
 async def _given_up(world: World, queue: str, message_id: str) -> None:
-    await eventually(lambda: depth(world.amqp_url, queue), timeout_s=90, every_s=0.5, what=f"given up into {queue}")
+    await eventually(
+        lambda: depth(world.amqp_url, queue),
+        timeout_s=world.ground.patience_s,
+        every_s=0.5,
+        what=f"given up into {queue}",
+    )
     world.expected_dead[queue] = {message_id}
 
 

@@ -105,8 +105,11 @@ async def _failed_over(world: World) -> None:
 
 async def _paused(world: World) -> None:
     """Returns when every consumer has stopped taking events."""
-    for consumer in world.consumers:
-        await eventually(lambda consumer=consumer: _has_paused(consumer), timeout_s=60, what="paused")  # type: ignore[misc] # bound in the loop
+
+    async def all_paused() -> bool:
+        return all([await _has_paused(consumer) for consumer in world.consumers])
+
+    await eventually(all_paused, timeout_s=world.ground.patience_s, what="every consumer pauses")
 
 
 async def _has_paused(consumer: Program) -> bool:

@@ -23,6 +23,7 @@ async def _die_at(world: World, program: Program, point: str) -> None:
     for nth in (1, 2, 3):
         await world.again(program, CHAOS_FAILPOINT=f"{point}:{nth}")
         await eventually(lambda: not program.alive, timeout_s=60, what=f"died at {point}")
+        world.expect(program.exit_code == -signal.SIGKILL, f"{program.arguments} ended with {program.exit_code}")
     await world.again(program)
 
 
@@ -42,7 +43,7 @@ async def _consumers_after_copy(world: World) -> None:
     # Every write fails at first, so that there are copies to be made.
     async with world.load(lasts_s=DYING_LASTS_S), world.database() as connection:
         await connection.execute(failing("40001", every=1))
-        await asyncio.gather(*(_die_at(world, consumer, "copied") for consumer in world.consumers))
+        await asyncio.gather(*(_die_at(world, consumer, "half_settled") for consumer in world.consumers))
         await connection.execute(WORKING)
         world.repaired()
 
