@@ -60,7 +60,8 @@ class Run:
         return [process for process in found if process]
 
     def kill(self, *names: str) -> None:
-        for process in [process for name in names for process in self.alive(name)]:
+        """Of RabbitMQ only the script around the Erlang machine: the supervisor has to end that."""
+        for process in [process for name in names for process in self.alive(name)[:1]]:
             process.kill()
 
 
