@@ -17,7 +17,6 @@ from cli.dead_choice import (
 from cli.dead_discard import discard
 from cli.dead_redrive import redrive
 from cli.dead_view import counted, groups_of, print_groups, print_letter, print_letters, print_unseen, whole
-from cli.standing import of_letters
 
 verbs = typer.Typer(
     help="Dead letters: what was given up, with its reason. Look, send back, take away.",
@@ -85,6 +84,8 @@ def show(
 
     Exit codes: 0 shown, 1 there is none with this id, 2 misused.
     """
+    from cli.standing import of_letters
+
     letters, unseen = terminal.run(read(choice(queue, event_ids=[event_id]), quiet=json))
     standing = terminal.run(of_letters(letters))
     for letter in letters:

@@ -21,11 +21,11 @@ from cli.dead_choice import (
 )
 from cli.dead_view import counted
 from cli.settings import OperatorSettings
-from cli.standing import Standing, of_letters
 
 if TYPE_CHECKING:
     from cli.dead_letters import DeadLetter
     from cli.redrive import Redriven
+    from cli.standing import Standing
 
 SHOWN: Final = 10
 
@@ -122,6 +122,7 @@ class Work:
 
     async def run(self, *, quiet: bool) -> None:
         from cli.audit import Act, recorded
+        from cli.standing import of_letters
 
         addresses = OperatorSettings.find().broker_addresses()
         asked = {**self._chosen.as_json(), "limit": self._limit, "rate": self._rate}
@@ -196,8 +197,8 @@ def _print_superseded(work: Work) -> None:
 
 
 def _superseded(work: Work) -> list[str]:
-    standing = work.standing or Standing()
-    return [letter.event_id or "?" for letter in work.sent if standing.superseded(letter)]
+    standing = work.standing
+    return [letter.event_id or "?" for letter in work.sent if standing and standing.superseded(letter)]
 
 
 def _as_json(work: Work) -> dict[str, object]:

@@ -6,8 +6,7 @@ queues: depths come from passive declarations, ages from the log and from the de
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
 LOG_SCAN_MAX: Final = 5_000
-LOG_SILENCE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +106,13 @@ async def _oldest_waiting(connection: AbstractConnection, types: Sequence[str], 
     A work queue cannot be looked into without handing its messages out. But the log has the same events in the same
     order, so what waits are about the last `waiting` of them (what came from the retry ladder shifts that a little).
     """
-    end = await _end_of_log(connection)
-    if end is None:
-        return None
+    end = await log_stream.end(connection)
     # The queue takes only some of the log's types: look back a few times as far as it is deep.
     start = max(0, end - min(LOG_SCAN_MAX, 4 * waiting + 100))
-    moments = [entry.message.timestamp async for entry in _entries(connection, start) if entry.message.type in types]
+    entries = log_stream.stored(connection, start, end)
+    moments = [entry.message.timestamp async for entry in entries if entry.message.type in types]
     moment = moments[-waiting] if len(moments) >= waiting else None
     return moment.astimezone(UTC).isoformat(timespec="seconds") if moment else None
-
-
-async def _end_of_log(connection: AbstractConnection) -> int | None:
-    last = None
-    async for entry in _entries(connection, "last"):
-        last = entry.offset
-    return last
-
-
-async def _entries(connection: AbstractConnection, offset: log_stream.Offset) -> AsyncIterator[log_stream.Entry]:
-    async with log_stream.opened(connection, offset) as log:
-        while True:
-            try:
-                async with asyncio.timeout(LOG_SILENCE_S):
-                    entry = await log.next()
-            except TimeoutError:
-                return
-            yield entry
 
 
 async def _oldest_dead(connection: AbstractConnection, queue: str) -> str | None:

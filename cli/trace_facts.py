@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cli import connections, dead_letters, log_stream
 from cli.audit import OPERATOR_ACTED
-from cli.dead_letters import EFFECT_DEAD_QUEUES, DeadLetter
+from cli.dead_letters import DEAD_QUEUES, DeadLetter
 from consumer import databases
 from consumer.users import rank
 from shared.errors import DecodeError, UsherError
@@ -175,7 +175,7 @@ async def _look_into_queues(connection: AbstractConnection, facts: Facts, look_a
         for delay_s in RETRY_DELAYS_S:
             found = await _letters(connection, facts, retry_queue_of(queue_of(effect), delay_s), look_at, on_look)
             facts.retrying += [Waiting(effect, delay_s, letter) for letter in found]
-    for queue in EFFECT_DEAD_QUEUES:
+    for queue in DEAD_QUEUES:
         facts.dead += await _letters(connection, facts, queue, None, on_look)
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cli.trace_facts import Facts, Logged, Waiting
 from consumer.database_state import State
 from shared.durations import format_duration
 from shared.events import UserEvent, format_time
+from shared.topology import INGRESS_DEAD_QUEUE
 
 if TYPE_CHECKING:
     from cli.dead_letters import DeadLetter
     from consumer.databases import Database
 
 SYNC, PROVISION = "sync_user", "provision_database"
+BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 LOG_FORGETS: Final = "what was received more than seven days ago: the log keeps no longer"
 NO_TIMES: Final = (
@@ -44,7 +46,7 @@ class Line:
 def story(facts: Facts) -> list[Line]:
     """All that is known to have happened, in time order; of equal times, in the order of the log."""
     lines = [*_received(facts), *_failures(facts), *_deeds(facts), *_database(facts)]
-    return sorted(lines, key=lambda line: line.at or "")
+    return sorted(lines, key=lambda line: _moment(line.at) or BEGINNING)
 
 
 def unknown(facts: Facts) -> list[str]:
@@ -122,8 +124,7 @@ def _failures(facts: Facts) -> Iterator[Line]:
         yield _due(waiting)
     for letter in facts.dead:
         yield from _attempts(letter, letter.effect)
-        text = f"given up ({letter.reason}), lies in {letter.queue}: usher dead redrive --id {letter.event_id}"
-        yield Line(letter.failed_at, "dead", text, letter.event_id, letter.effect)
+        yield Line(letter.failed_at, "dead", _grave(letter), letter.event_id, letter.effect)
 
 
 def _attempts(letter: DeadLetter, effect: str | None) -> Iterator[Line]:
@@ -135,6 +136,11 @@ def _attempts(letter: DeadLetter, effect: str | None) -> Iterator[Line]:
             text = f"attempt {failure.attempt} failed ({failure.reason}{times}): {failure.error}"
         what = "redriven" if failure.reason == "redriven" else "failed"
         yield Line(failure.at or letter.first_failed_at, what, text, letter.event_id, effect)
+
+
+def _grave(letter: DeadLetter) -> str:
+    then = "show" if letter.queue == INGRESS_DEAD_QUEUE else "redrive --id"
+    return f"given up ({letter.reason}), lies in {letter.queue}: usher dead {then} {letter.event_id}"
 
 
 def _due(waiting: Waiting) -> Line:
@@ -149,9 +155,10 @@ def _due(waiting: Waiting) -> Line:
 
 def _moment(text: str | None) -> datetime | None:
     try:
-        return datetime.fromisoformat(text) if text else None
+        at = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+    return at if at is not None and at.tzinfo else None
 
 
 def _deeds(facts: Facts) -> Iterator[Line]:

@@ -179,6 +179,18 @@ async def test_a_dead_letter_is_told_with_its_attempts_and_the_operator_who_sent
     assert back.json["now"]["dead"] == 0
 
 
+async def test_a_webhook_about_the_user_that_could_not_be_read_is_told_too(usher: Usher, system: str) -> None:
+    async with await aio_pika.connect(system) as connection:
+        channel = await connection.channel()
+        headers: dict[str, Any] = {"reason": "unreadable", "error": "no timestamp", "first_failed_at": FAILED_AT}
+        webhook = aio_pika.Message(b'{"data": {"id": "user_ada"}}', message_id="msg_1", headers=headers)
+        await channel.default_exchange.publish(webhook, "usher.ingress.dead")
+
+    done = await usher("trace", USER, "--json")
+
+    assert "given up (unreadable), lies in usher.ingress.dead: usher dead show msg_1" in str(done.json["story"])
+
+
 async def test_the_database_is_told_state_by_state(usher: Usher, system: str, pool: Pool) -> None:
     database = UserDatabase(USER, "user_ada", "local")
     async with pool.acquire() as connection:
