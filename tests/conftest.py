@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="kill at every await, before and after it acted; else at each kind of await once",
     )
+    parser.addoption("--model-examples", type=int, default=0, help="so many random runs of the model; 0: a fixed few")
     parser.addoption("--xata-users", type=int, default=10, help="how many users sign up in the test against Xata")
 
 
