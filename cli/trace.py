@@ -8,12 +8,13 @@ import typer
 from rich.markup import escape
 
 from cli import terminal
+from cli.moments import place_in_log
 from cli.settings import OperatorSettings
 from shared.errors import UsherError
 from shared.events import format_time
 
 if TYPE_CHECKING:
-    from cli.trace_facts import Facts
+    from cli.trace_facts import Facts, Reach
     from cli.trace_story import Line
 
 LOOK_AT: Final = 1000
@@ -28,6 +29,9 @@ _COLOURS: Final = {
 def trace(
     user: Annotated[str, typer.Argument(metavar="USER", help="The Clerk user id; an event id means its user.")],
     *,
+    since: Annotated[
+        str, typer.Option(help="Read the log only from there on: how long ago (2h), a time, first, or offset:123.")
+    ] = "first",
     look_at: Annotated[
         int, typer.Option(min=1, help="Look at no more waiting events than so many in each retry queue.")
     ] = LOOK_AT,
@@ -44,17 +48,19 @@ def trace(
 
         usher trace user_2abc
         usher trace msg_2KWPBgLlAfxdpx2AI54pPJ85f4W
+        usher trace user_2abc --since 3h
         usher trace user_2abc --json | jq -r '.story[].text'
 
     Exit codes: 0 told, 1 nothing is known, or something did not answer, 2 misused, 130 stopped with Ctrl-C.
     """
+    from cli.trace_facts import Reach
     from cli.trace_story import story, unknown
 
-    facts = terminal.run(_facts(user, look_at, quiet=json))
+    facts = terminal.run(_facts(user, Reach(place_in_log(since, "--since"), look_at), quiet=json))
     if facts.nothing and not facts.troubles:
         raise UsherError(
-            f"nothing is known of {user}: is it a Clerk user id (user_…)? What was received more than seven days ago "
-            f"and left no row is forgotten"
+            f"nothing is known of {user}: is it a Clerk user id (user_…)? What was received before the log was read "
+            f"from ({since}; it keeps seven days) and left no row is not seen"
         )
     lines, unknowns = story(facts), unknown(facts)
     if json:
@@ -65,7 +71,7 @@ def trace(
         raise typer.Exit(1)
 
 
-async def _facts(user: str, look_at: int, *, quiet: bool) -> "Facts":
+async def _facts(user: str, reach: "Reach", *, quiet: bool) -> "Facts":
     from cli.trace_facts import gather
 
     settings = OperatorSettings.find()
@@ -78,9 +84,9 @@ async def _facts(user: str, look_at: int, *, quiet: bool) -> "Facts":
                 tasks[where] = bar.add_task(where, total=total)
             bar.update(tasks[where], completed=done, total=total)
 
-        facts = await gather(user, addresses, settings.database_address, look_at=look_at, on_look=on_look)
+        facts = await gather(user, addresses, settings.database_address, reach=reach, on_look=on_look)
         if facts.nothing and facts.meant:
-            return await gather(facts.meant, addresses, settings.database_address, look_at=look_at, on_look=on_look)
+            return await gather(facts.meant, addresses, settings.database_address, reach=reach, on_look=on_look)
     return facts
 
 

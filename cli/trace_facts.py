@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncpg
     from aio_pika.abc import AbstractConnection
 
-    from cli.log_stream import Entry
+    from cli.log_stream import Entry, Offset
     from consumer.databases import Database
 
 GUARD: Final = "select deleted, version, event_id, event_time, settled_at from user_guards where user_id = $1"
@@ -70,11 +70,20 @@ class Guard:
     settled_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far is looked: into the log from `since` on, at so many events of each retry queue."""
+
+    since: Offset
+    look_at: int
+
+
 @dataclass(slots=True)
 class Facts:
     """`unseen` counts what was not looked at, by queue."""
 
     user_id: str
+    whole_log: bool = True
     logged: list[Logged] = field(default_factory=list)
     deeds: list[Deed] = field(default_factory=list)
     retrying: list[Waiting] = field(default_factory=list)
@@ -107,18 +116,18 @@ class Facts:
 
 
 async def gather(
-    user_id: str, addresses: Sequence[str], database_url: Callable[[], str], *, look_at: int, on_look: OnLook
+    user_id: str, addresses: Sequence[str], database_url: Callable[[], str], *, reach: Reach, on_look: OnLook
 ) -> Facts:
     """Ask everywhere. What does not answer is a trouble among the facts.
 
     Raises:
         UsherError: nothing answers.
     """
-    facts = Facts(user_id)
+    facts = Facts(user_id, whole_log=reach.since == "first")
     try:
         async with connections.broker(addresses) as connection:
-            await _read_log(connection, facts, on_look)
-            await _look_into_queues(connection, facts, look_at, on_look)
+            await _read_log(connection, facts, reach.since, on_look)
+            await _look_into_queues(connection, facts, reach.look_at, on_look)
     except UsherError as error:
         facts.broker_trouble = str(error)
     try:
@@ -131,9 +140,9 @@ async def gather(
     return facts
 
 
-async def _read_log(connection: AbstractConnection, facts: Facts, on_look: OnLook) -> None:
+async def _read_log(connection: AbstractConnection, facts: Facts, since: Offset, on_look: OnLook) -> None:
     before = await log_stream.end(connection)
-    start = await log_stream.offset_of(connection, "first") if before else None
+    start = await log_stream.offset_of(connection, since) if before else None
     if start is None:
         return
     sought = facts.user_id.encode()

@@ -24,6 +24,7 @@ SYNC, PROVISION = "sync_user", "provision_database"
 BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 LOG_FORGETS: Final = "what was received more than seven days ago: the log keeps no longer"
+LOG_UNREAD: Final = "what was received before the place from which the log was read (--since)"
 NO_TIMES: Final = (
     "when events were received, and when those before the last one were applied: an event stands at the time at which "
     "it happened at Clerk"
@@ -57,7 +58,8 @@ def unknown(facts: Facts) -> list[str]:
         for effect, count in facts.ready.items()
         if count
     ]
-    return [*facts.troubles, *unseen, *waiting, LOG_FORGETS, NO_TIMES, NO_PAST]
+    forgotten = LOG_FORGETS if facts.whole_log else LOG_UNREAD
+    return [*facts.troubles, *unseen, *waiting, forgotten, NO_TIMES, NO_PAST]
 
 
 def _received(facts: Facts) -> Iterator[Line]:
@@ -94,7 +96,7 @@ def _verdict(facts: Facts, logged: Logged, event: UserEvent) -> tuple[str, str, 
         row = "the user's row is gone" if guard.deleted else "the user's row is as it says"
         return "applied", f"{event.type} applied: {row}", True
     if guard.event_id not in {each.event.id for each in facts.logged}:
-        return "stale", f"ignored as stale: {guard.event_id}, from before the log, is newer", True
+        return "stale", f"ignored as stale: {guard.event_id}, from before what the log tells, is newer", True
     newer = _newer_before(facts, logged)
     if newer is not None:
         return "stale", f"ignored as stale: {newer}, which came before it, is newer", False

@@ -218,6 +218,18 @@ async def test_the_database_is_told_state_by_state(usher: Usher, system: str, po
     assert whats(held) == ["database_requested", "database_ready", "database_held", "database_due"]
 
 
+async def test_the_log_is_read_from_where_one_likes_and_it_says_so(usher: Usher, system: str, pool: Pool) -> None:
+    events = [user_event("user.updated", USER, version=number, event_id=f"msg_{number}") for number in (1, 2)]
+    await publish(system, *events)
+    for event in events:
+        await sync(pool, event)
+
+    done = await usher("trace", USER, "--since", "offset:1", "--json")
+
+    assert told(done) == {"msg_2": "applied"}
+    assert any("--since" in sentence for sentence in done.json["unknown"])
+
+
 async def test_an_event_id_means_its_user(usher: Usher, system: str, pool: Pool) -> None:
     event = user_event("user.created", USER, event_id="msg_1")
     await publish(system, event)
