@@ -76,7 +76,7 @@ async def _provision_database(
 
     # The provider has connections of its own: an event keeps one for the user's lock while it is at work.
     async with (
-        _pool(settings, "usher provider") as shared,
+        _pool(settings, "usher provider", connection_class=postgres.Stateless) as shared,
         chosen_provider(settings, shared, registry) as chosen,
         _pool(settings, "usher provision_database") as pool,
     ):
@@ -191,13 +191,18 @@ def _details(consumer: Consumer) -> dict[str, object]:
 
 @asynccontextmanager
 async def _pool(
-    settings: ConsumerSettings, name: str, *, lock_timeout_s: float = 0
+    settings: ConsumerSettings,
+    name: str,
+    *,
+    lock_timeout_s: float = 0,
+    connection_class: type[asyncpg.Connection[asyncpg.Record]] = asyncpg.Connection,
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     pool = await postgres.create_pool(
         settings.database_url.get_secret_value(),
         max_size=settings.consumer_concurrency + 2,
         name=name,
         lock_timeout_s=lock_timeout_s,
+        connection_class=connection_class,
     )
     try:
         yield pool

@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from shared.errors import DependencyDown, EffectError, PermanentError, TransientError
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in its type stubs only
+    _Connection = asyncpg.Connection
 
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 30.0
@@ -78,10 +83,25 @@ async def translated() -> AsyncIterator[None]:
         raise ours from error
 
 
-async def create_pool(url: str, *, max_size: int, name: str, lock_timeout_s: float = 0) -> asyncpg.Pool[asyncpg.Record]:
+class Stateless(_Connection):
+    """For statements and transactions alone: without session state it needs no round trip to be cleaned of it."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def create_pool(
+    url: str,
+    *,
+    max_size: int,
+    name: str,
+    lock_timeout_s: float = 0,
+    connection_class: type[asyncpg.Connection[asyncpg.Record]] = asyncpg.Connection,
+) -> asyncpg.Pool[asyncpg.Record]:
     """A pool that connects on demand, so that a process can start while Postgres is down; 0 waits for any lock."""
     return await asyncpg.create_pool(
         url,
+        connection_class=connection_class,
         min_size=0,
         max_size=max_size,
         timeout=CONNECT_TIMEOUT_S,

@@ -59,19 +59,20 @@ class Creating:
         if placement.branch_id is not None:
             return Branch(placement.branch_id, placement.name, placement.region)
         # Begun before: perhaps it is there, whatever became of that request.
-        branch = await self._listed(placement) if placement.posts else None
+        branch, answered = await self._listed(placement) if placement.posts else None, False
         if branch is None:
-            branch = await self._created(placement)
-        await self._placements.made(placement, branch.id, branch.region)
+            branch, answered = await self._created(placement)
+        await self._placements.made(placement, branch.id, branch.region, answered=answered)
         if branch.region != placement.region:
             log.warning("xata_branch_in_another_region", name=branch.name, region=branch.region)
         return branch
 
-    async def _created(self, placement: Placement) -> Branch:
+    async def _created(self, placement: Placement) -> tuple[Branch, bool]:
+        """And whether the request has an answer that is still to be noted."""
         await self._pace.creating_allowed()
         origin = await self._templates.origin(placement.project, placement.region)
         claim = await self._pace.claim("branch", await self._projects.hourly_cap())
-        if not await self._placements.begin_post(placement):
+        if not await self._placements.begin_post(placement, origin.schema_version):
             await self._pace.refund(claim)
             raise NotYet("the branch was given another project", BUSY_RETRY_S)
         try:
@@ -79,17 +80,16 @@ class Creating:
                 placement.project,
                 placement.name,
                 description(placement.name),
-                origin,
+                origin.body,
                 sleep_after_minutes=self._sleep_after_minutes,
             )
         except UnclearError as unclear:
-            return await self._after_unclear(placement, unclear)
+            return await self._after_unclear(placement, unclear), False
         except EffectError as refused:
             await self._placements.answered(placement)
             await self._pace.refund(claim)
-            return await self._after_refusal(placement, refused)
-        await self._placements.answered(placement)
-        return branch
+            return await self._after_refusal(placement, refused), False
+        return branch, True
 
     async def _after_unclear(self, placement: Placement, unclear: UnclearError) -> Branch:
         """Look. Without the server's word it stays unanswered in the row: it may take effect even after this look."""

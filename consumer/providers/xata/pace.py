@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 PACE: Final = "pace"
 CREATING: Final = "creating"
 
-# clock_timestamp, not now: who waited for the row's lock must not go by the time before.
+# clock_timestamp, not now: who waited for the row's lock must not go by the time before. All copies want this one row:
+# its lock is not held until a disk has the turn; what a crash of the server loses of it is a moment's pace.
 _TAKE: Final = """
-insert into xata_pace as row (key, free_at) values ($1, clock_timestamp() + $2::float8 * interval '1 second')
+insert into xata_pace as row (key, free_at)
+select $1, clock_timestamp() + $2::float8 * interval '1 second'
+where set_config('synchronous_commit', 'off', true) = 'off'
 on conflict (key) do update set
     free_at = greatest(row.free_at, clock_timestamp()) + $2::float8 * interval '1 second'
 where row.free_at <= clock_timestamp() + $3::float8 * interval '1 second'
@@ -36,7 +39,7 @@ on conflict (key) do update set free_at = greatest(row.free_at, excluded.free_at
 _LEFT: Final = "select extract(epoch from free_at - clock_timestamp())::float8 from xata_pace where key = $1"
 
 _LOCK_CREATIONS: Final = "select pg_advisory_xact_lock(hashtextextended('usher.xata.creations.' || $1, 0))"
-_FORGET_OLD: Final = "delete from xata_creations where created_at < now() - interval '2 hours'"
+_FORGET_OLD: Final = "delete from xata_creations where kind = $1 and created_at < now() - interval '2 hours'"
 _CLAIM: Final = """
 with spent as (
     select count(*) as spent, extract(epoch from min(created_at) + interval '1 hour' - now())::float8 as first_ends_s
@@ -95,7 +98,7 @@ class Pace:
             return None
         async with postgres.translated(), self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK_CREATIONS, kind)
-            await connection.execute(_FORGET_OLD)
+            await connection.execute(_FORGET_OLD, kind)
             row = await connection.fetchrow(_CLAIM, kind, cap_per_hour)
         assert row is not None  # noqa: S101 - an aggregate has always one row
         if row["creation_id"] is None:

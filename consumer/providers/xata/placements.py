@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One row. `unanswered_s` is how long requests without an answer may still take effect; 0 when there are none."""
+    """One row. `unanswered_s` is how long requests without an answer may still take effect; 0 when there are none.
+
+    `schema_version`: what the branch was born with; 0 when that is not known.
+    """
 
     name: str
     user_id: str
@@ -32,15 +35,29 @@ class Placement:
     age_s: float
     faults: int
     put_aside: tuple[str, ...]
+    schema_version: int
 
 
 _COLUMNS: Final = """
-    name, user_id, project, region, branch_id, posts, faults, put_aside,
+    name, user_id, project, region, branch_id, posts, faults, put_aside, schema_version,
     case when unanswered > 0 then greatest(0, extract(epoch from unanswered_until - clock_timestamp())) else 0
     end::float8 as unanswered_s,
     coalesce(extract(epoch from clock_timestamp() - posted_at), 0)::float8 as age_s
 """
 _FIND: Final = f"select {_COLUMNS} from xata_placements where name = $1"  # noqa: S608 - a constant list of columns
+# Who reserves waits for the project's row, and then sees what it has by then.
+_RESERVE: Final = f"""
+with pool as (
+    select project from xata_projects
+    where project = any($4::text[]) and max_branches - others - placed > 0 and not ($3 = any(lacks))
+        and (full_until is null or full_until < clock_timestamp())
+    order by max_branches - others - placed desc, project limit 1
+    for update
+)
+insert into xata_placements (name, user_id, region, project) select $1, $2, $3, project from pool
+on conflict (name) do nothing
+returning {_COLUMNS}
+"""  # noqa: S608 - a constant list of columns
 _REMEMBER: Final = """
 insert into xata_placements (name, user_id, region, project, branch_id, posts, posted_at)
 values ($1, $2, $3, $4, $5, 1, clock_timestamp())
@@ -51,7 +68,8 @@ update xata_placements set
     posts = posts + 1,
     unanswered = case when unanswered_until > clock_timestamp() then unanswered else 0 end + 1,
     unanswered_until = clock_timestamp() + $3::float8 * interval '1 second',
-    posted_at = coalesce(posted_at, clock_timestamp())
+    posted_at = coalesce(posted_at, clock_timestamp()),
+    schema_version = case when posts = 0 then $4 else least(schema_version, $4) end
 where name = $1 and project = $2
 returning true
 """
@@ -59,7 +77,9 @@ _ANSWERED: Final = """
 update xata_placements set unanswered = greatest(0, unanswered - 1) where name = $1 and project = $2
 """
 _MADE: Final = """
-update xata_placements set branch_id = $3, region = $4, posted_at = coalesce(posted_at, clock_timestamp())
+update xata_placements set
+    branch_id = $3, region = $4, posted_at = coalesce(posted_at, clock_timestamp()),
+    unanswered = greatest(0, unanswered - $5)
 where name = $1 and project = $2
 """
 _FORGET: Final = """
@@ -100,10 +120,16 @@ class Placements:
             values = (wanted.name, wanted.user_id, region, wanted.project, wanted.provider_id)
             await self._pool.execute(_REMEMBER, *values)
 
-    async def begin_post(self, placement: Placement) -> bool:
+    async def reserve(self, wanted: UserDatabase, region: str, projects: list[str]) -> Placement | None:
+        """Take a place in the emptiest of the projects; None when none has room, or the name is placed already."""
+        async with postgres.translated():
+            row = await self._pool.fetchrow(_RESERVE, wanted.name, wanted.user_id, region, projects)
+        return _placement(row) if row else None
+
+    async def begin_post(self, placement: Placement, schema_version: int) -> bool:
         """Note that a request to create leaves now; False when the name is placed elsewhere meanwhile."""
         async with postgres.translated():
-            values = (placement.name, placement.project, self._unclear_s)
+            values = (placement.name, placement.project, self._unclear_s, schema_version)
             return bool(await self._pool.fetchval(_BEGIN_POST, *values))
 
     async def answered(self, placement: Placement) -> None:
@@ -111,9 +137,11 @@ class Placements:
         async with postgres.translated():
             await self._pool.execute(_ANSWERED, placement.name, placement.project)
 
-    async def made(self, placement: Placement, branch_id: str, region: str) -> None:
+    async def made(self, placement: Placement, branch_id: str, region: str, *, answered: bool) -> None:
+        """Its branch is there. `answered`: as the request says, not a look."""
         async with postgres.translated():
-            await self._pool.execute(_MADE, placement.name, placement.project, branch_id, region)
+            values = (placement.name, placement.project, branch_id, region, int(answered))
+            await self._pool.execute(_MADE, *values)
 
     async def forget_branch(self, placement: Placement) -> None:
         """It is gone from Xata: to be created again."""

@@ -7,6 +7,7 @@ Promise: copies that reserve at once never fill a project beyond its limit; Xata
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 # How old what is known of a project may be: while it has room, and when none has.
 AGE_S: Final = 600.0
 AGE_WHEN_FULL_S: Final = 30.0
+# What other copies use of the pool is taken into the metrics so often, while there are creations.
+REPORT_S: Final = 2.0
 # Whoever died while looking is not waited for longer; two looks at once cost requests, no more.
 LOOK_LASTS_S: Final = 20.0
 QUOTA_RETRY_S: Final = 300.0
@@ -67,25 +70,10 @@ _NOTE_FULL: Final = """
 update xata_projects set full_until = clock_timestamp() + $2::float8 * interval '1 second', looked_at = null
 where project = $1
 """
-_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('usher.xata.placements', 0))"
-_RESERVE: Final = """
-with pool as (
-    select project, max_branches - others - (
-        select count(*) from xata_placements as own where own.project = xata_projects.project
-    ) as room
-    from xata_projects
-    where project = any($4::text[]) and max_branches is not null and not ($3 = any(lacks))
-        and (full_until is null or full_until < clock_timestamp())
-)
-insert into xata_placements (name, user_id, region, project)
-select $1, $2, $3, project from pool where room > 0 order by room desc, project limit 1
-on conflict (name) do nothing
-returning true
-"""
 _FILL: Final = """
 select count(*) as projects, count(*) filter (where max_branches is null) as unknown,
     coalesce(sum(max_branches), 0) as room,
-    coalesce(sum(others), 0) + (select count(*) from xata_placements where project = any($1::text[])) as used
+    coalesce(sum(others + placed), 0) as used
 from xata_projects where project = any($1::text[])
 """
 
@@ -115,6 +103,9 @@ class Projects:
         self._limits: tuple[float, Limits] | None = None
         self._finding_room = asyncio.Lock()
         self._warned = False
+        self._looked_at = -math.inf
+        self._reported_at = -math.inf
+        self._used = self._room = 0
 
     async def place(self, wanted: UserDatabase, region: str) -> Placement:
         """The name's place: where it was before, or reserved now.
@@ -130,7 +121,8 @@ class Projects:
         if placed is not None:
             return placed
         members = await self.members()
-        await self._look(members, AGE_S)
+        if time.monotonic() - self._looked_at > AGE_WHEN_FULL_S:
+            await self._look(members, AGE_S)
         placed = await self._reserve(wanted, region, members)
         if placed is None:
             async with self._finding_room:
@@ -157,6 +149,7 @@ class Projects:
                 columns = [project.id for project in projects], [project.name for project in projects]
                 await self._pool.execute(_KNOW, *columns)
             self._members = time.monotonic(), projects
+            self._looked_at = -math.inf  # some may be new
         return [project.id for project in self._members[1]]
 
     async def hourly_cap(self) -> int | None:
@@ -193,6 +186,8 @@ class Projects:
                 async with postgres.translated():
                     await self._pool.execute(_END_LOOK, project)
 
+        self._looked_at = time.monotonic()
+
     async def _look_at(self, project: str) -> None:
         try:
             most = (await self._api.project_limits(project)).branches_per_project or DEFAULT_MAX_BRANCHES
@@ -206,12 +201,13 @@ class Projects:
             await self._pool.execute(_NOTE, project, most, names, lacks, to_make)
 
     async def _reserve(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
-        async with postgres.translated(), self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK)
-            await connection.fetchval(_RESERVE, wanted.name, wanted.user_id, region, members)
-        placed = await self._placements.find(wanted.name)
-        if placed is not None:
+        placed = await self._placements.reserve(wanted, region, members)
+        if placed is None:
+            return await self._placements.find(wanted.name)  # another worker was quicker
+        if time.monotonic() - self._reported_at > REPORT_S:
             await self._report(members)
+        else:
+            self._tell(self._used + 1, self._room, len(members))
         return placed
 
     async def _find_room(self, wanted: UserDatabase, region: str) -> Placement:
@@ -277,9 +273,14 @@ class Projects:
             made = sum(project.name.startswith(self._wishes.prefix) for project in self._members[1])
             each = room // len(members) if room else DEFAULT_MAX_BRANCHES
             room += max(0, self._wishes.most - made) * each
+        self._reported_at = time.monotonic()
+        self._tell(used, room, len(members))
+        return used, room, int(row["unknown"])
+
+    def _tell(self, used: int, room: int, projects: int) -> None:
+        self._used, self._room = used, room
         nearly_full = used >= WARN_AT * room
         self._metrics.pool(used, room, nearly_full=nearly_full)
         if nearly_full and not self._warned:
-            log.warning("xata_pool_nearly_full", used=used, room=room, projects=len(members))
+            log.warning("xata_pool_nearly_full", used=used, room=room, projects=projects)
         self._warned = nearly_full
-        return used, room, int(row["unknown"])

@@ -82,8 +82,13 @@ class XataProvider:
     async def prepare(self, database: UserDatabase) -> Usable:
         async with _within_a_minute():
             project, branch_id = await self._where(database)
-            patience = Patience(await self._placements.find(database.name))
-            login = await self._readiness.login(project, branch_id, patience)
+            placement = await self._placements.find(database.name)
+            patience = Patience(placement)
+            login, status = await self._readiness.login(project, branch_id, patience)
+            version = self._readiness.born_with(branch_id, placement, status)
+            if version is not None:
+                # Healthy, with a login, and a copy of what carries the schema: nobody has to connect, or wake it.
+                return Usable(version, login.host)
             url = connection_url(login, host_of(branch_id, database.region or "", self._url))
             return Usable(await self._readiness.migrated(url, patience), login.host)
 

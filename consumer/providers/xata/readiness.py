@@ -20,7 +20,7 @@ from consumer.providers.xata.bodies import Login
 from consumer.providers.xata.configuration import Waiting
 from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.placements import Placement, Placements
-from consumer.providers.xata.templates import FAULT, HEALTHY
+from consumer.providers.xata.templates import FAULT, HEALTHY, USABLE
 from shared.errors import DependencyDown, NotYet, PermanentError, TransientError
 from shared.migrations import Migration
 
@@ -63,8 +63,15 @@ class Readiness:
         self._waiting = waiting
         self._migrations = tuple(migrations)
 
-    async def login(self, project: str, branch_id: str, patience: Patience) -> Login:
-        """How to log in, once it is healthy.
+    def born_with(self, branch_id: str, placement: Placement | None, status: str) -> int | None:
+        """The schema version that a healthy branch has from its template, where that is all of it."""
+        known = placement is not None and placement.branch_id == branch_id and status == HEALTHY
+        version = placement.schema_version if placement and known else 0
+        newest = max((migration.version for migration in self._migrations), default=0)
+        return version if version and version >= newest else None
+
+    async def login(self, project: str, branch_id: str, patience: Patience) -> tuple[Login, str]:
+        """How to log in, once it is healthy; and as what it was seen: a sleeping one may not have been up yet.
 
         Raises:
             NotYet: not yet, or not visible yet.
@@ -72,8 +79,8 @@ class Readiness:
             PermanentError: Xata could not make it, several times.
         """
         try:
-            await self._until_healthy(project, branch_id, patience)
-            return await self._api.login(project, branch_id)
+            status = await self._until_healthy(project, branch_id, patience)
+            return await self._api.login(project, branch_id), status
         except NotFoundError as error:
             if not patience.over(self._waiting.visible_s):
                 raise NotYet("the branch is not visible yet", patience.look_again_s) from error
@@ -90,7 +97,7 @@ class Readiness:
                 raise TransientError(f"the branch does not take connections: {error}") from error
             raise NotYet("the branch does not take connections yet", patience.look_again_s) from error
 
-    async def _until_healthy(self, project: str, branch_id: str, patience: Patience) -> None:
+    async def _until_healthy(self, project: str, branch_id: str, patience: Patience) -> str:
         for pause_s in (*self._waiting.polls_s, None):
             try:
                 status = (await self._api.state(project, branch_id)).status
@@ -98,8 +105,8 @@ class Readiness:
                 if pause_s is None or patience.over(self._waiting.visible_s):
                     raise
                 status = "not visible"
-            if status in HEALTHY:
-                return
+            if status in USABLE:
+                return status
             if status == FAULT:
                 await self._report_fault(project, branch_id, patience.placement)
             if pause_s is not None:

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -26,12 +27,21 @@ from shared.migrations import Migration
 
 log = structlog.get_logger()
 
-HEALTHY: Final = frozenset({"STATUS_TYPE_HEALTHY", "STATUS_TYPE_HIBERNATED"})
+HEALTHY: Final = "STATUS_TYPE_HEALTHY"
+USABLE: Final = frozenset({HEALTHY, "STATUS_TYPE_HIBERNATED"})
 FAULT: Final = "STATUS_TYPE_FAULT"
 RETRY_S: Final = 5.0
 # The mark on templates that Usher made: those it also keeps migrated.
 MADE_BY_USHER: Final = "usher template"
 _ID: Final = re.compile(r"[a-v][0-9a-v]{25}")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What `create_branch` needs to know, and the schema that the branch is born with; 0: not known."""
+
+    body: dict[str, Any]
+    schema_version: int = 0
 
 
 class Templates:
@@ -43,7 +53,7 @@ class Templates:
         self._wanted = wishes.templates
         self._migrations = tuple(migrations)
         self._api_url = api_url
-        self._usable: dict[tuple[str, str], str] = {}
+        self._usable: dict[tuple[str, str], tuple[str, int]] = {}
         self._custom_by_region: dict[str, dict[str, Any]] = {}
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -59,40 +69,40 @@ class Templates:
         listed = list(branches)
         return sum(1 for names in self._wanted.values() if not _find(names, listed) and _name_of(names) is not None)
 
-    async def origin(self, project: str, region: str) -> dict[str, Any]:
-        """What `create_branch` needs to know.
+    async def origin(self, project: str, region: str) -> Origin:
+        """What a creation begins with.
 
         Raises:
             NotYet: the template is still being made.
         """
         if region not in self._wanted:
-            return await self._custom(region)
+            return Origin(await self._custom(region))
         async with self._locks[project, region]:
-            parent = self._usable.get((project, region))
-            if parent is None:
-                parent = await self._make_usable(project, region)
-                self._usable[project, region] = parent
-        return {"mode": "inherit", "parentID": parent}
+            usable = self._usable.get((project, region))
+            if usable is None:
+                usable = self._usable[project, region] = await self._make_usable(project, region)
+        parent, schema_version = usable
+        return Origin({"mode": "inherit", "parentID": parent}, schema_version)
 
     async def wake(self, project: str, region: str) -> None:
         """It is said not to be healthy: asleep perhaps, or gone."""
-        parent = self._usable.pop((project, region), None)
-        if parent is not None:
+        usable = self._usable.pop((project, region), None)
+        if usable is not None:
             log.info("xata_template_woken", project=project, region=region)
-            await self._api.wake_branch(project, parent)
+            await self._api.wake_branch(project, usable[0])
 
     def forget(self, project: str, region: str) -> None:
         self._usable.pop((project, region), None)
 
-    async def _make_usable(self, project: str, region: str) -> str:
+    async def _make_usable(self, project: str, region: str) -> tuple[str, int]:
+        """Its id and schema version; 0 for those whose schema is not Usher's to know."""
         names = self._wanted[region]
         template = _find(names, await self._api.branches(project))
         if template is None:
             await self._make(project, region, _name_of(names))
             raise NotYet(f"the template of {region} is being made", RETRY_S)
-        if template.name in names:
-            await self._bring_up_to_date(project, template)
-        return template.id
+        version = await self._brought_up_to_date(project, template) if template.name in names else 0
+        return template.id, version
 
     async def _make(self, project: str, region: str, name: str | None) -> None:
         if name is None:
@@ -111,22 +121,22 @@ class Templates:
         else:
             log.info("xata_template_made", project=project, region=region, name=name)
 
-    async def _bring_up_to_date(self, project: str, template: Branch) -> None:
+    async def _brought_up_to_date(self, project: str, template: Branch) -> int:
         """Those that Usher made: up and migrated. Others are left as they are."""
         try:
             state = await self._api.state(project, template.id)
             if state.description != MADE_BY_USHER:
-                return
+                return 0
             if state.status == FAULT:
                 raise DependencyDown(f"XATA TEMPLATE {template.name} OF PROJECT {project} IS BROKEN: delete it there")
-            if state.status not in HEALTHY:
+            if state.status not in USABLE:
                 raise NotYet(f"the template {template.name} is not ready: {state.status}", RETRY_S)
             login = await self._api.login(project, template.id)
         except NotFoundError as error:
             raise NotYet(f"the template {template.name} is not there yet", RETRY_S) from error
         try:
             host = host_of(template.id, template.region, self._api_url)
-            await schema.migrate(connection_url(login, host), self._migrations)
+            return await schema.migrate(connection_url(login, host), self._migrations)
         except PermanentError as error:
             raise DependencyDown(f"XATA TEMPLATE {template.name} OF PROJECT {project}: {error}") from error
         except DependencyDown as error:

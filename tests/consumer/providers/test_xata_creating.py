@@ -14,7 +14,8 @@ from consumer.providers.xata.placements import Placements
 from consumer.providers.xata.provider import XataProvider
 from local.xata import Fault, Garbling, XataStandIn
 from shared.errors import DependencyDown, EffectError, NotYet, PermanentError
-from tests.consumer.providers.contract import known, made
+from shared.migrations import Migration, user_migrations
+from tests.consumer.providers.contract import known, made, patiently
 from tests.consumer.providers.xata_account import REGION, Account, new_wish
 
 BRANCHES = "*/branches"
@@ -108,6 +109,35 @@ class TestTemplates:
         assert stand_in.branch(database.provider_id or "").parent_id == template.id
         connection = await asyncpg.connect(stand_in.connection_url(template.id))
         assert await connection.fetchval("select to_regclass('notes') is not null")
+        await connection.close()
+
+    async def test_a_copy_of_the_newest_schema_is_not_logged_in_to(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await made(account.provider(branch=TEMPLATED), new_wish())
+        wanted, provider = new_wish(), account.provider(branch=TEMPLATED)
+        place = await patiently(lambda: provider.create(wanted))
+        monkeypatch.setattr("consumer.providers.schema.session", None)
+
+        usable = await patiently(lambda: account.provider().prepare(known(wanted, place)))  # another process
+
+        assert usable.schema_version == len(user_migrations())
+        assert usable.host is not None
+
+    async def test_a_copy_of_an_older_schema_is_brought_up_to_date(self, account: Account) -> None:
+        newer = [*user_migrations(), Migration(len(user_migrations()) + 1, "more", "create table more (a integer)")]
+        provider = account.provider(branch=TEMPLATED)
+        await made(provider, new_wish())
+        wanted = new_wish()
+        place = await patiently(lambda: provider.create(wanted))
+
+        usable = await patiently(
+            lambda: account.provider(migrations=newer, branch=TEMPLATED).prepare(known(wanted, place))
+        )
+
+        assert usable.schema_version == len(newer)
+        connection = await asyncpg.connect(await provider.connection_url(known(wanted, place)))
+        assert await connection.fetchval("select to_regclass('more') is not null")
         await connection.close()
 
     async def test_copies_that_need_a_template_at_once_make_one(self, account: Account, stand_in: XataStandIn) -> None:
@@ -391,15 +421,16 @@ class TestRefusals:
     async def test_the_hours_creations_are_counted_before_xata_has_to_say_so(
         self, account: Account, stand_in: XataStandIn
     ) -> None:
-        stand_in.behaviour.max_branches_per_hour = 3
+        stand_in.behaviour.max_branches_per_hour = 4
         providers = [account.provider() for _ in range(3)]
+        await providers[0].create(new_wish())
 
         results = await asyncio.gather(
             *(provider.create(new_wish()) for provider in providers for _ in range(3)), return_exceptions=True
         )
 
         assert sum(isinstance(result, QuotaBlocked) for result in results) == 6
-        assert account.asked("createBranch") == 3
+        assert account.asked("createBranch") == 4
 
 
 async def test_a_placement_that_moved_on_takes_no_request(account: Account, wanted: UserDatabase) -> None:
@@ -409,4 +440,4 @@ async def test_a_placement_that_moved_on_takes_no_request(account: Account, want
     assert placement is not None
     await account.pool.execute("update xata_placements set project = 'prj_other'")
 
-    assert not await placements.begin_post(placement)
+    assert not await placements.begin_post(placement, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -16,13 +16,13 @@ from consumer.providers.xata.pace import Pace
 from consumer.providers.xata.placements import Placement, Placements
 from consumer.providers.xata.provider import XataProvider
 from local.xata import Request, XataStandIn
-from shared.migrations import user_migrations
+from shared.migrations import Migration, user_migrations
 from tests.consumer.provisioning import new_user
 
 REGION: Final = "us-east-1"
 # Everything as in production, only sooner.
-QUICK: Final = Timeouts(connect=2.0, write=2.0, read=1.0, pool=2.0, whole=1.5, creation=1.0)
-SOON: Final = Waiting(polls_s=(0.1, 0.1, 0.2), visible_s=20.0, ready_s=60.0, unclear_s=1.5)
+QUICK: Final = Timeouts(connect=2.0, write=2.0, read=2.0, pool=2.0, whole=2.5, creation=2.0)
+SOON: Final = Waiting(polls_s=(0.1, 0.1, 0.2), visible_s=20.0, ready_s=60.0, unclear_s=2.5)
 
 
 @dataclass
@@ -45,12 +45,13 @@ class Account:
         return replace(configuration, **changes)
 
     def provider(self, **changes: Any) -> XataProvider:
-        """As one consumer process has it."""
+        """As one consumer process has it, with `migrations` or Usher's."""
+        migrations: Sequence[Migration] = changes.pop("migrations", user_migrations())
         provider = XataProvider(
             self.pool,
             self.configuration(**changes),
             default_region=REGION,
-            migrations=user_migrations(),
+            migrations=migrations,
             timeouts=QUICK,
         )
         self._open.append(provider)
