@@ -179,6 +179,20 @@ class TestFull:
 
         assert len(stand_in.requests) <= 2
 
+    async def test_the_count_of_places_taken_goes_with_the_placements(self, account: Account) -> None:
+        provider = account.provider()
+        wanted = [new_wish() for _ in range(2)]
+        for each in wanted:
+            await provider.create(each)
+        assert await account.pool.fetchval("select placed from xata_projects") == 2
+
+        await provider.delete(wanted[0])
+        assert await account.pool.fetchval("select placed from xata_projects") == 1
+
+        await account.pool.execute("delete from xata_projects")
+        await account.provider().create(new_wish())  # it comes back, with what it had
+        assert await account.pool.fetchval("select placed from xata_projects") == 2
+
     async def test_at_four_fifths_of_the_pool_there_is_a_warning_once_and_a_metric(
         self, account: Account, stand_in: XataStandIn, capsys: pytest.CaptureFixture[str]
     ) -> None:
