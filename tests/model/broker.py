@@ -13,8 +13,8 @@
 | settling what is not unsettled closes the channel (406) | AMQP 0.9.1, basic.ack |
 | a consumer holds at most its prefetch of unsettled messages | Consumer prefetch |
 
-test_conformance.py asks a real RabbitMQ for what one script can provoke. What is left out: order (Usher does not need it), replication
-(the promise of a confirm stands for it), disks that lose what was synced.
+test_conformance.py asks a real RabbitMQ for what one script can provoke. Left out: order (Usher does not need it),
+replication (the promise of a confirm stands for it), disks that lose what was synced.
 """
 
 from collections import deque
