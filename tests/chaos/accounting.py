@@ -38,11 +38,6 @@ class Account:
     recovered_s: float | None
     problems: tuple[str, ...]
 
-    @classmethod
-    def of_failure(cls, name: str, error: BaseException) -> "Account":
-        """The scenario itself did not come to its end."""
-        return cls(name, 0, 0, 0, 0, 0, 0, 0, None, None, (f"{type(error).__name__}: {error}"[:300],))
-
     @property
     def holds(self) -> bool:
         return self.lost == 0 and not self.problems

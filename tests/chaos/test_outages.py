@@ -1,6 +1,5 @@
 """A server goes away under load and comes back: the ingress says so honestly, and every accepted event is applied."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -82,17 +81,3 @@ async def test_without_postgres_events_wait_and_none_is_given_up(
 async def _paused(consumer: Any) -> bool:
     status, text = await consumer.readiness()
     return bool(status == 503 and json.loads(text)["breaker"]["state"] == "open")
-
-
-async def test_killed_consumers_lose_nothing(tmp_path: Path, amqp_url: str, database_url: str, pool: Any) -> None:
-    async with system(tmp_path, amqp_url=amqp_url, database_url=database_url, copies=2) as usher:
-        sending = asyncio.create_task(usher.send("user.created", count=200, concurrency=5, duplicate_share=0.3))
-        for _ in range(3):
-            for consumer in usher.consumers:
-                await eventually(lambda: pool.fetchval("select count(*) > 0 from users"))
-                consumer.kill()
-                consumer.start()
-        tally = await sending
-        assert {answer.status for answer in tally.answers} == {202}
-        await eventually(lambda: _applied(pool, 200), timeout_s=90, every_s=0.5, what="all applied")
-        assert await _dead(amqp_url) == 0

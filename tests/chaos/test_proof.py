@@ -12,7 +12,14 @@ from tests.chaos.scenarios import ALL
 from tests.chaos.world import Ground
 
 USERS: Final = 10
-IN_SHORT: Final = ("connections_cut", "consumers_die_unacked")
+IN_SHORT: Final = (
+    "connections_cut",
+    "conflicts",
+    "ingress_dies_unanswered",
+    "consumers_die_unacked",
+    "consumers_die_copied",
+    "no_events",
+)
 
 
 @pytest.mark.timeout(300)
@@ -20,5 +27,5 @@ IN_SHORT: Final = ("connections_cut", "consumers_die_unacked")
 async def test_nothing_is_lost(
     scenario: Scenario, rabbit: RabbitNode, postgres: PostgresCluster, tmp_path: Path
 ) -> None:
-    account = await play(scenario, Ground(rabbit, postgres, tmp_path, USERS))
+    account = await play(scenario, Ground(rabbit, postgres, tmp_path, USERS, lives=1))
     assert account.holds, account

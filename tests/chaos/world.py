@@ -4,6 +4,8 @@ How it comes about is in tests/chaos/setup.py.
 """
 
 import asyncio
+import contextlib
+import signal
 import time
 import zlib
 from collections import Counter
@@ -48,7 +50,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What all scenarios of a run stand on; `users` is the size of a load."""
+    """What all scenarios of a run stand on; `users` is the size of a load, `lives` how often a program is killed."""
 
     rabbit: RabbitNode
     postgres: PostgresCluster
@@ -57,6 +59,7 @@ class Ground:
     cluster: RabbitCluster | None = None
     mutation: str | None = None
     patience_s: float = 90.0
+    lives: int = 3
 
 
 @dataclass(slots=True)
@@ -125,7 +128,8 @@ class World:
         try:
             yield connection
         finally:
-            await connection.close(timeout=5)
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=5)
 
     async def existing(self, users: Mapping[str, str]) -> Counter[str]:
         """How many databases each user has at the provider; `users` by the database's name."""
@@ -134,6 +138,17 @@ class World:
         async with self.database() as connection:
             statement = "select datname from pg_database where datname = any($1) and datallowconn"
             return Counter(users[row["datname"]] for row in await connection.fetch(statement, list(users)))
+
+    def mend(self) -> None:
+        """Servers and programs as they were, whatever has been done to them."""
+        for server in (self.postgres, self.rabbit, *(self.ground.cluster.nodes if self.ground.cluster else ())):
+            server.start()
+        self.rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+        self.rabbit.ctl("set_disk_free_limit", "50MB")
+        for program in self.usher.programs:
+            if not program.alive:
+                program.start()
+            program.signal(signal.SIGCONT)
 
     def expect(self, that: object, problem: str) -> None:
         """What a scenario sees on the way and the accounting cannot see afterwards."""

@@ -1,6 +1,7 @@
 """Usher's own processes: killed at random, killed between two steps, stopped and continued, restarted one by one."""
 
 import asyncio
+import contextlib
 import signal
 from random import Random
 from typing import Final
@@ -14,34 +15,42 @@ from tests.support.broker import drain
 from tests.support.eventually import eventually
 from tests.support.programs import Program
 
-# Three deaths and the starts between them.
-DYING_LASTS_S: Final = 8.0
+# A death and the start after it.
+LIFE_LASTS_S: Final = 2.5
 
 
 async def _die_at(world: World, program: Program, point: str) -> None:
-    """Have `program` die at its first, second and third passage of `point`, one life after the other."""
-    for nth in (1, 2, 3):
+    """Have `program` die at its first passage of `point`, in its next life at its second, and so on."""
+    for nth in range(1, world.ground.lives + 1):
         await world.again(program, CHAOS_FAILPOINT=f"{point}:{nth}")
-        await eventually(lambda: not program.alive, timeout_s=60, what=f"died at {point}")
-        world.expect(program.exit_code == -signal.SIGKILL, f"{program.arguments} ended with {program.exit_code}")
+        world.expect(await _dies(world, program), f"{program.arguments[-1]} did not die at {point}")
     await world.again(program)
 
 
+async def _dies(world: World, program: Program) -> bool:
+    with contextlib.suppress(AssertionError):
+        await eventually(lambda: not program.alive, timeout_s=world.ground.patience_s)
+    return program.exit_code == -signal.SIGKILL
+
+
 async def _ingress_after_publish(world: World) -> None:
-    async with world.load(lasts_s=DYING_LASTS_S):
+    async with world.load(lasts_s=LIFE_LASTS_S * world.ground.lives) as load:
+        load.flow()
         await _die_at(world, world.usher.ingress, "published")
         world.repaired()
 
 
 async def _consumers_after_effect(world: World) -> None:
-    async with world.load(lasts_s=DYING_LASTS_S):
+    async with world.load(lasts_s=LIFE_LASTS_S * world.ground.lives) as load:
+        load.flow()
         await asyncio.gather(*(_die_at(world, consumer, "settling") for consumer in world.consumers))
         world.repaired()
 
 
 async def _consumers_after_copy(world: World) -> None:
     # Every write fails at first, so that there are copies to be made.
-    async with world.load(lasts_s=DYING_LASTS_S), world.database() as connection:
+    async with world.load(lasts_s=LIFE_LASTS_S * world.ground.lives) as load, world.database() as connection:
+        load.flow()
         await connection.execute(failing("40001", every=1))
         await asyncio.gather(*(_die_at(world, consumer, "half_settled") for consumer in world.consumers))
         await connection.execute(WORKING)
@@ -50,7 +59,7 @@ async def _consumers_after_copy(world: World) -> None:
 
 async def _at_random(world: World) -> None:
     random = Random(world.name)
-    async with world.load(lasts_s=DYING_LASTS_S) as load, world.supervised():
+    async with world.load(lasts_s=LIFE_LASTS_S * world.ground.lives) as load, world.supervised():
         for tenth in range(1, 10):
             await load.reached(tenth / 10)
             random.choice(world.usher.programs).kill()
@@ -76,7 +85,7 @@ async def _one_each(world: World) -> bool:
 
 
 async def _rolling(world: World) -> None:
-    async with world.load(lasts_s=DYING_LASTS_S) as load:
+    async with world.load(lasts_s=LIFE_LASTS_S * world.ground.lives) as load:
         for number, program in enumerate(world.usher.programs, 1):
             await load.reached(number / 20)
             world.expect(await program.stop() == 0, f"{program.arguments} did not stop cleanly")
