@@ -13,6 +13,7 @@ import asyncpg
 
 from bench import drain
 from bench.bench import Bench
+from bench.drain import Drained
 from bench.peers import install
 from bench.programs import peer, running, usher
 from bench.results import Section, Series, Table, Target, at_least
@@ -34,18 +35,24 @@ _REGION: Final = "us-east-1"
 
 async def run(bench: Bench) -> Section:
     rates: dict[str, Series] = {POSTGRES: Series(), BARE: Series(), AT_ONCE: Series()}
+    costs: dict[str, Series] = {POSTGRES: Series(), BARE: Series(), AT_ONCE: Series()}
     for number in range(bench.rounds):
         bench.say(f"provision_database: round {number + 1}")
         events = drain.distinct(f"p{number}", int(_PER_S * bench.seconds))
-        rates[POSTGRES].add(await _provisioned(bench, events, {}))
+        _add(rates, costs, POSTGRES, await _provisioned(bench, events, {}))
         rates[BARE].add(await _bare(bench, [f"bare_{number}_{at}" for at in range(len(events))]))
         more = drain.distinct(f"x{number}", int(_AT_ONCE_PER_S * bench.seconds))
-        rates[AT_ONCE].add(await _at_once(bench, more))
-    return _section(rates)
+        _add(rates, costs, AT_ONCE, await _at_once(bench, more))
+    return _section(rates, costs)
 
 
-async def _provisioned(bench: Bench, events: list[UserEvent], settings: dict[str, str]) -> float:
-    """Databases a second through one consumer, from a full queue until the last one is ready."""
+def _add(rates: dict[str, Series], costs: dict[str, Series], name: str, drained: Drained) -> None:
+    rates[name].add(drained.per_s)
+    costs[name].add(drained.cpu_us / 1000)
+
+
+async def _provisioned(bench: Bench, events: list[UserEvent], settings: dict[str, str]) -> Drained:
+    """Through one consumer, from a full queue until the last database is ready."""
     database = await bench.servers.database()
     await bench.servers.clear_broker()
     connection = await asyncpg.connect(database)
@@ -56,12 +63,12 @@ async def _provisioned(bench: Bench, events: list[UserEvent], settings: dict[str
 
     try:
         program = usher(bench.servers, "consumer", "provision_database", database_url=database, **settings)
-        return len(events) / await drain.seconds(bench, [program], QUEUE, events, all_ready)
+        return await drain.drained(bench, [program], QUEUE, events, all_ready)
     finally:
         await connection.close()
 
 
-async def _at_once(bench: Bench, events: list[UserEvent]) -> float:
+async def _at_once(bench: Bench, events: list[UserEvent]) -> Drained:
     database = await bench.servers.blank_database()
     command = (sys.executable, str(_PEERS / "xata_at_once.py"))
     program = peer("xata-at-once", command, bench.servers, database_url=database, KEY=_KEY, ORGANIZATION=_ORGANIZATION)
@@ -90,13 +97,13 @@ async def _bare(bench: Bench, names: list[str]) -> float:
     return len(names) / (time.perf_counter() - started)
 
 
-def _section(rates: dict[str, Series]) -> Section:
-    rows = [[name, series.text(1)] for name, series in rates.items()]
+def _section(rates: dict[str, Series], costs: dict[str, Series]) -> Section:
+    rows = [[name, series.text(1), costs[name].text(1)] for name, series in rates.items()]
     return Section(
         "provision_database: databases from a full queue",
         "One consumer with its default concurrency. The stand-in for Xata has every branch healthy at once, and behind "
         "all of them one real database, so that what is measured is Usher.",
-        tables=[Table(["", "databases/s"], rows)],
+        tables=[Table(["", "databases/s", "CPU of the consumer, ms each"], rows)],
         targets=list(_targets(rates)),
         samples={name: series.samples for name, series in rates.items()},
     )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ import asyncpg
 
 from bench import drain
 from bench.bench import Bench
+from bench.drain import Drained
 from bench.peers import install
 from bench.programs import Program, closed, peer, usher
 from bench.results import Plot, Section, Series, Table, Target, at_least
@@ -28,55 +30,68 @@ MIXES: Final[dict[str, Callable[[str, int], list[UserEvent]]]] = {
 _EVENTS_PER_S: Final = 8_000
 _SLOWER: Final = 4
 
-Rates = dict[tuple[str, str], Series]
+
+@dataclass(slots=True)
+class Cell:
+    """One program on one mix."""
+
+    per_s: Series = field(default_factory=Series)
+    cpu_us: Series = field(default_factory=Series)
+
+    def add(self, drained: Drained) -> None:
+        self.per_s.add(drained.per_s)
+        self.cpu_us.add(drained.cpu_us)
+
+
+Cells = dict[tuple[str, str], Cell]
 
 
 async def run(bench: Bench) -> Section:
-    rates: Rates = {}
+    cells: Cells = {}
     count = int(_EVENTS_PER_S * bench.seconds)
     for number in range(bench.rounds):
         tag = f"r{number}"
         for mix in MIXES:
             for copies in (1, 2):
                 bench.say(f"sync_user: round {number + 1}, {copies} consumers, {mix}")
-                _add(rates, _ours(copies), mix, await drained(bench, copies, MIXES[mix](tag, count)))
+                _add(cells, _ours(copies), mix, await drained(bench, copies, MIXES[mix](tag, count)))
         bench.say(f"sync_user: round {number + 1}, peers")
         first = next(iter(MIXES))
-        _add(rates, BARE, first, await _bare(bench, drain.distinct(tag, count)))
-        _add(rates, ONE_BY_ONE, first, await _one_by_one(bench, drain.distinct(tag, count // _SLOWER)))
-    return _section(rates, count)
+        _add(cells, BARE, first, await _bare(bench, drain.distinct(tag, count)))
+        _add(cells, ONE_BY_ONE, first, await _one_by_one(bench, drain.distinct(tag, count // _SLOWER)))
+    return _section(cells, count)
 
 
-async def drained(bench: Bench, copies: int, events: list[UserEvent], url: str | None = None) -> float:
-    """Events a second through `copies` of the real consumer; into a new database unless one is given."""
+async def drained(bench: Bench, copies: int, events: list[UserEvent], url: str | None = None) -> Drained:
+    """Through `copies` of the real consumer; into a new database unless one is given."""
     database = url or await bench.servers.database()
     programs = [usher(bench.servers, "consumer", "sync_user", database_url=database) for _ in range(copies)]
-    rate = await _into_rows(bench, programs, database, events)
+    found = await _into_rows(bench, programs, database, events)
     if url is None:
         await bench.servers.drop(database)
-    return rate
+    return found
 
 
-async def _one_by_one(bench: Bench, events: list[UserEvent]) -> float:
+async def _one_by_one(bench: Bench, events: list[UserEvent]) -> Drained:
     database = await bench.servers.database()
     command = (sys.executable, str(_PEERS / "one_by_one.py"))
     program = peer(ONE_BY_ONE, command, bench.servers, database_url=database, QUEUE=QUEUE)
     return await _into_rows(bench, [program], database, events)
 
 
-async def _bare(bench: Bench, events: list[UserEvent]) -> float:
+async def _bare(bench: Bench, events: list[UserEvent]) -> Drained:
     command = (sys.executable, str(_PEERS / "bare_consume.py"))
     program = peer(BARE, command, bench.servers, QUEUE=QUEUE, COUNT=str(len(events)))
     await bench.servers.clear_broker()
-    return len(events) / await drain.seconds(bench, [program], QUEUE, events, lambda: closed(program.port))
+    return await drain.drained(bench, [program], QUEUE, events, lambda: closed(program.port))
 
 
-async def _into_rows(bench: Bench, programs: list[Program], database: str, events: list[UserEvent]) -> float:
+async def _into_rows(bench: Bench, programs: list[Program], database: str, events: list[UserEvent]) -> Drained:
     await bench.servers.clear_broker()
     connection = await asyncpg.connect(database)
     try:
         rows = drain.Rows(connection, events)
-        return len(events) / await drain.seconds(bench, programs, QUEUE, events, rows.all_there)
+        return await drain.drained(bench, programs, QUEUE, events, rows.all_there)
     finally:
         await connection.close()
 
@@ -85,27 +100,46 @@ def _ours(copies: int) -> str:
     return "usher" if copies == 1 else f"usher, {copies} consumers"
 
 
-def _add(rates: Rates, name: str, mix: str, rate: float) -> None:
-    rates.setdefault((name, mix), Series()).add(rate)
+def _add(cells: Cells, name: str, mix: str, drained: Drained) -> None:
+    cells.setdefault((name, mix), Cell()).add(drained)
 
 
-def _section(rates: Rates, count: int) -> Section:
-    names = list(dict.fromkeys(name for name, _ in rates))
-    rows = [[name, *(rates.get((name, mix), Series()).text() for mix in MIXES)] for name in names]
-    values = [[rates.get((name, mix), Series()).median for mix in MIXES] for name in names]
+def _section(cells: Cells, count: int) -> Section:
+    first = next(iter(MIXES))
+    names = list(dict.fromkeys(name for name, _ in cells))
+    rows = [
+        [
+            name,
+            *(cells.get((name, mix), Cell()).per_s.text() for mix in MIXES),
+            cells[name, first].cpu_us.text(),
+        ]
+        for name in names
+    ]
+    values = [[cells.get((name, mix), Cell()).per_s.median for mix in MIXES] for name in names]
     return Section(
         "sync_user: a full queue becomes rows",
         f"{count:,} events wait in the queue (a quarter of that for the loop that goes one by one); events a second "
-        "until the last row is there, median (range).",
-        tables=[Table(["events/s", *MIXES], rows)],
+        "until the last row is there, and what an event costs the consumers in CPU, without broker and Postgres.",
+        tables=[Table(["events/s", *MIXES, f"CPU, us each, {first}"], rows)],
         plots=[Plot("sync_user", "Events a second from a full queue", list(MIXES), names, values)],
-        targets=list(_targets(rates)),
-        samples={f"{name}, {mix}": series.samples for (name, mix), series in rates.items()},
+        targets=list(_targets(cells)),
+        notes=list(_notes(cells, names)),
+        samples={f"{name}, {mix}": cell.per_s.samples for (name, mix), cell in cells.items()},
     )
 
 
-def _targets(rates: Rates) -> Iterator[Target]:
+def _targets(cells: Cells) -> Iterator[Target]:
     first = next(iter(MIXES))
-    ours = rates["usher", first]
-    yield at_least("sync_user to bare consume with multiple ack", 0.9, ours.ratio(rates[BARE, first]))
-    yield at_least("sync_user to one by one", 4.0, ours.ratio(rates[ONE_BY_ONE, first]))
+    ours = cells["usher", first].per_s
+    yield at_least("sync_user to bare consume with multiple ack", 0.9, ours.ratio(cells[BARE, first].per_s))
+    yield at_least("sync_user to one by one", 4.0, ours.ratio(cells[ONE_BY_ONE, first].per_s))
+
+
+def _notes(cells: Cells, names: list[str]) -> Iterator[str]:
+    first = next(iter(MIXES))
+    ours = cells["usher", first].per_s
+    ahead = [name for name in names if name != _ours(2) and cells[name, first].per_s.median > ours.median]
+    if ahead:
+        told = ", ".join(f"{name} ({cells[name, first].per_s.ratio(ours):.2f} x)" for name in ahead)
+        yield f"Ahead of one Usher consumer: {told}."
+    yield f"A second consumer brings {cells[_ours(2), first].per_s.ratio(ours):.2f} x of one."

@@ -44,7 +44,7 @@ async def run(bench: Bench) -> Section:
         for url, series in rates.items():
             bench.say(f"users: round {number + 1}, {'no' if url == empty else f'{bench.plan.users:,}'} users")
             events = drain.distinct(f"u{number}", int(_EVENTS_PER_S * bench.seconds))
-            series.add(await sync_user.drained(bench, 1, events, url))
+            series.add((await sync_user.drained(bench, 1, events, url)).per_s)
             await critical_time.measure(bench, url, times[url])
     await bench.servers.drop(full)
     return _section(bench, filled_s, (empty, full), rates, times)
