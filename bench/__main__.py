@@ -44,7 +44,7 @@ def bench(
     scenarios: Annotated[list[str] | None, typer.Argument(help=f"Which; else all: {', '.join(SCENARIOS)}.")] = None,
     *,
     rounds: Annotated[int, typer.Option(min=1, help="How often each figure is measured, in turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long one measurement takes.")] = 2.5,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long one measurement takes.")] = 2.0,
     users: Annotated[int, typer.Option(min=0, help="Users in the tables in the scenario `users`.")] = 5_000_000,
     quick: Annotated[bool, typer.Option("--quick", help="One round of one second, 100,000 users: a look.")] = False,
     long: Annotated[bool, typer.Option("--long", help="A storm of ten minutes in the scenario `memory`.")] = False,
@@ -78,8 +78,11 @@ def bench(
         Path(name).chmod(0o755)
         found = asyncio.run(_run(chosen, console, plan, Path(name)))
     report.save(found.sections, found.machine)
+    unmeasured = [name for name, section in found.sections.items() if not section.tables]
     if write or len(found.sections) == len(SCENARIOS):
         console.print(f"written: {report.write(found.sections, found.machine, sys.argv[1:])}")
+    if unmeasured:
+        raise typer.Exit(1)
 
 
 async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) -> Found:
@@ -88,9 +91,18 @@ async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) ->
         bench = Bench(ours, load, console, plan)
         found.machine.extend(machine.rows(ours, str(await ours.as_admin("show server_version"))))
         for name in chosen:
-            found.sections[name] = await SCENARIOS[name](bench)
+            found.sections[name] = await _measured(name, bench)
             report.show(found.sections[name], console)
     return found
+
+
+async def _measured(name: str, bench: Bench) -> Section:
+    """One scenario; when it cannot be run, the others still are."""
+    try:
+        return await SCENARIOS[name](bench)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told and costs this scenario only
+        bench.console.print_exception()
+        return Section(name, f"Not measured: {type(error).__name__}: {error}".splitlines()[0])
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from bench.load import Answers
 from bench.peers import install
 from bench.programs import Program, Running, peer, running, usher
 from bench.results import Plot, Section, Series, Table, Target, at_least, at_most
+from local.errors import ServerError
 
 _PEERS: Final = Path(install.__file__).parent
 USHER: Final = "usher"
@@ -60,7 +61,8 @@ async def run(bench: Bench) -> Section:
     cells: Cells = {}
     half: dict[str, Cell] = {}
     async with AsyncExitStack() as stack:
-        stood = [await stack.enter_async_context(running(program, bench.folder)) for program in await _programs(bench)]
+        started = [await _started(bench, stack, program) for program in await _programs(bench)]
+        stood = [one for one in started if one is not None]
         for one in stood:
             await bench.load.send(one.port, 16, bench.seconds / 3)
         for number in range(bench.rounds):
@@ -76,6 +78,17 @@ async def run(bench: Bench) -> Section:
                 cell = half.setdefault(one.program.name, Cell())
                 await _measure(bench, one, cell, _HALF_LOAD_CONNECTIONS, rate=rate)
     return _section(cells, half, rate)
+
+
+async def _started(bench: Bench, stack: AsyncExitStack, program: Program) -> Running | None:
+    """A peer whose packages are somebody else's may fail: it is left out."""
+    try:
+        return await stack.enter_async_context(running(program, bench.folder))
+    except ServerError as error:
+        if program.name not in {FASTIFY, FASTSTREAM}:
+            raise
+        bench.console.print(f"{program.name} is left out: {error}")
+        return None
 
 
 async def _programs(bench: Bench) -> list[Program]:
