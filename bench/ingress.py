@@ -185,9 +185,9 @@ def _notes(cells: Cells, names: list[str]) -> Iterator[str]:
         ahead = [name for name in rivals if cells[name, at].per_s.median > cells[USHER, at].per_s.median]
         if ahead:
             told = ", ".join(f"{name} ({cells[name, at].per_s.ratio(cells[USHER, at].per_s):.2f} x)" for name in ahead)
-            yield f"Ahead of Usher at {at} connections: {told}."
+            yield f"Ahead of Usher, connections {at}: {told}."
         else:
-            yield f"At {at} connections no peer is ahead of Usher."
+            yield f"No peer is ahead of Usher, connections {at}."
     share = ours.ratio(cells[CEILING, 64].per_s)
     yield f"At 64 connections Usher reaches {share:.2f} of what aiohttp does with nothing published."
     refused = {name: total for name in names if (total := sum(cells[name, at].refused for at in CONNECTIONS))}

@@ -15,6 +15,8 @@ from bench.servers import Servers
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PACKAGES: Final = ("aio-pika", "aiohttp", "asyncpg", "svix", "uvloop")
+# Of all cores; starting the servers takes a little of it.
+_BUSY_SHARE: Final = 0.6
 _NOT_KNOWN: Final = "not known"
 
 
@@ -22,7 +24,7 @@ def rows(servers: Servers, postgres_version: str) -> list[list[str]]:
     return [
         ["machine", f"{os.cpu_count()} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB"],
         ["system", f"{platform.system()} {platform.release()}"],
-        ["load before the run", ", ".join(f"{load:.1f}" for load in os.getloadavg())],
+        ["load before the run", _load()],
         ["Python", platform.python_version()],
         ["RabbitMQ", servers.rabbit.ctl("version").strip().splitlines()[-1]],
         ["PostgreSQL", postgres_version],
@@ -30,6 +32,14 @@ def rows(servers: Servers, postgres_version: str) -> list[list[str]]:
         ["packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)],
         ["commit", _said("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")],
     ]
+
+
+def _load() -> str:
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    busy = load > cores * _BUSY_SHARE
+    return f"{load:.1f}" + (
+        ": **the machine was busy with something else**, so figures are low and noisy" if busy else ""
+    )
 
 
 def _processor() -> str:
