@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,15 +28,7 @@ SCENARIOS: Final = {
     "memory": memory.run,
     "cold_start": cold_start.run,
 }
-
-
 _LOG_WIDTH: Final = 160
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    machine: list[list[str]]
-    sections: dict[str, Section]
 
 
 def bench(
@@ -76,23 +67,22 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="usher-bench-", ignore_cleanup_errors=True) as name:
         # PostgreSQL runs as an account of its own, which has to get in.
         Path(name).chmod(0o755)
-        found = asyncio.run(_run(chosen, console, plan, Path(name)))
-    report.save(found.sections, found.machine)
-    unmeasured = [name for name, section in found.sections.items() if not section.tables]
-    if write or len(found.sections) == len(SCENARIOS):
-        console.print(f"written: {report.write(found.sections, found.machine, sys.argv[1:])}")
-    if unmeasured:
+        found = asyncio.run(_run(chosen, console, plan, Path(name), write=write or set(chosen) == set(SCENARIOS)))
+    if not all(section.tables for section in found.values()):
         raise typer.Exit(1)
 
 
-async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path) -> Found:
-    found = Found([], {})
+async def _run(chosen: list[str], console: Console, plan: Plan, folder: Path, *, write: bool) -> dict[str, Section]:
+    found: dict[str, Section] = {}
     async with servers(folder) as ours, generator() as load:
         bench = Bench(ours, load, console, plan)
-        found.machine.extend(machine.rows(ours, str(await ours.as_admin("show server_version"))))
+        about = machine.rows(ours, str(await ours.as_admin("show server_version")))
         for name in chosen:
-            found.sections[name] = await _measured(name, bench)
-            report.show(found.sections[name], console)
+            found[name] = await _measured(name, bench)
+            report.show(found[name], console)
+            report.save({name: found[name]}, about)
+        if write:
+            console.print(f"written: {report.write(found, about, sys.argv[1:])}")
     return found
 
 
