@@ -4,11 +4,9 @@ import random
 import socket
 from urllib.parse import urlsplit
 
-LOOPBACK = "127.0.0.1"
+from local.settings import free_port_range
 
-# Below the range from which kernels take the ports of outgoing connections (32768 on Linux, 49152 on macOS):
-# a server that binds seconds after the choice still finds its port free.
-_CANDIDATES = range(20_000, 32_000)
+LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -22,7 +20,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port() -> int:
-    for port in random.SystemRandom().sample(_CANDIDATES, 200):
+    for port in random.SystemRandom().sample(free_port_range(), 200):
         if is_free(port):
             return port
     raise OSError("no free TCP port found on 127.0.0.1")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,7 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--xata-users", type=int, default=10, help="how many users sign up in the test against Xata")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Test processes side by side choose ports from ranges of their own: one that is chosen is bound only seconds later.
+    worker = getattr(config, "workerinput", {"workerid": "gw0"})["workerid"]
+    first = 20_000 + int(worker.removeprefix("gw")) % 8 * 1_500
+    os.environ["USHER_FREE_PORTS"] = f"{first}-{first + 1_499}"
     # A run that is ended by SIGTERM still stops the servers it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell that starts the run in the background lets it and all its children ignore Ctrl-C, which tests send.

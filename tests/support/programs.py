@@ -171,5 +171,5 @@ def _program(
 
 def _plain_environment() -> dict[str, str]:
     """What a program needs to run at all, and nothing that could point it at another system."""
-    kept = ("PATH", "HOME", "LANG", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+    kept = ("PATH", "HOME", "LANG", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_FILE", "USHER_FREE_PORTS")
     return {name: os.environ[name] for name in kept if name in os.environ}
