@@ -6,6 +6,11 @@ Promise: each gets exactly one outcome: None for stored, or a sentence that says
 import asyncio
 from dataclasses import dataclass, field
 
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from ingress.amqp.message import tag_of
 from ingress.amqp.wire import Confirm, WireError
 
 REFUSED = "refused by the broker: a queue is full or unavailable"
@@ -33,6 +38,7 @@ class Confirms:
         self._waiting: dict[int, Waiting] = {}
         self._last = 0
         self._settled_to = 0  # a range begins after it: what lies before has been settled in an earlier one
+        self._returning: commands.Basic.Return | None = None
         self.answers = 0
 
     def __len__(self) -> int:
@@ -44,10 +50,19 @@ class Confirms:
         self._waiting[self._last] = Waiting(outcome, deadline, self.answers)
         return self._last
 
-    def note_return(self, tag: int, why: str) -> None:
-        """The broker sent the message back; its confirm comes later, and is an ack nevertheless."""
-        if waiting := self._waiting.get(tag):
-            waiting.returned = why
+    def take_return(self, frame: commands.Basic.Return | ContentHeader | ContentBody) -> None:
+        """A message that no queue takes comes back in parts; its confirm comes after it, and is an ack nevertheless.
+
+        Raises:
+            WireError: it was never published.
+        """
+        match frame:
+            case commands.Basic.Return():
+                self._returning = frame
+            case ContentHeader():
+                self._note_return(tag_of(frame))
+            case ContentBody():
+                pass
 
     def settle(self, confirm: Confirm) -> None:
         """Give everything that the broker has settled its outcome. A late word on what was given up changes nothing.
@@ -84,6 +99,14 @@ class Confirms:
         for waiting in self._waiting.values():
             waiting.end(outcome)
         self._waiting.clear()
+
+    def _note_return(self, tag: int) -> None:
+        if self._returning is None:
+            raise WireError("the content of a message that was not returned")
+        exchange, key = self._returning.exchange, self._returning.routing_key
+        if waiting := self._waiting.get(tag):
+            waiting.returned = f"returned: no queue takes {key!r} from exchange {exchange!r}"
+        self._returning = None
 
     def _end(self, tag: int, *, stored: bool) -> None:
         if waiting := self._waiting.pop(tag, None):

@@ -13,9 +13,8 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
-from ingress.amqp.address import Address
 from ingress.amqp.confirms import Confirms
-from ingress.amqp.message import PUBLISH_CHANNEL, Message, tag_of
+from ingress.amqp.message import PUBLISH_CHANNEL, Message
 from ingress.amqp.wire import HEARTBEAT_FRAME, MAX_FRAME_BYTES, Confirm, Frame, FrameReader, WireError, encoded
 
 HANG_UP_TIMEOUT_S: Final = 3.0
@@ -40,7 +39,7 @@ class RefusedError(ConnectionError):
 
 
 class Connection(asyncio.Protocol):
-    """Made by `connect`. `lost` says why it is of no more use, `gone` that its socket is closed."""
+    """Made by `handshake.connect`. `lost` says why it is of no more use, `gone` that its socket is closed."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,7 +50,6 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._max_frame_bytes = MAX_FRAME_BYTES
         self._paused = False
-        self._returning: commands.Basic.Return | None = None
         self._heartbeat_s = 0.0
         self._silent_beats = 0
         self._beating: asyncio.TimerHandle | None = None
@@ -62,7 +60,8 @@ class Connection(asyncio.Protocol):
         self.blocked: str | None = None
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        self._greeting = self._expect(commands.Connection.Start, channel=0)
+        # It may come before anybody asks.
+        self.greeting = self._expect(commands.Connection.Start, channel=0)
 
     @property
     def usable(self) -> bool:
@@ -96,6 +95,17 @@ class Connection(asyncio.Protocol):
         self._write(encoded(method, channel))
         return await answered
 
+    def agree(self, tune: commands.Connection.Tune, heartbeat_s: int) -> None:
+        """Take the broker's terms, with a heartbeat of our own; 0: none."""
+        self._max_frame_bytes = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
+        terms = commands.Connection.TuneOk(
+            channel_max=tune.channel_max, frame_max=self._max_frame_bytes, heartbeat=heartbeat_s
+        )
+        self._write(encoded(terms, 0))
+        if heartbeat_s:
+            self._heartbeat_s = heartbeat_s
+            self._beat()
+
     def hang_up(self, reason: str) -> None:
         """Give the connection up, politely: a broker that lives hears of it, one that does not holds up nobody."""
         if self._end(reason):
@@ -108,22 +118,6 @@ class Connection(asyncio.Protocol):
         """Give the connection up at once."""
         self._end(reason)
         self._transport.abort()
-
-    async def shake_hands(self, address: Address) -> None:
-        """Log in, agree on the terms, open the channel.
-
-        Raises:
-            ConnectionError: the broker does not want to, or is none.
-        """
-        start = await self._greeting
-        if address.mechanism not in start.mechanisms.split():
-            raise ConnectionError(f"the broker knows no login by {address.mechanism}, only by {start.mechanisms}")
-        start_ok = commands.Connection.StartOk(_introduction(address.name), address.mechanism, address.login())
-        tune = await self.ask(start_ok, commands.Connection.Tune, 0)
-        self._agree(tune, address.heartbeat_s)
-        await self.ask(commands.Connection.Open(virtual_host=address.vhost), commands.Connection.OpenOk, 0)
-        await self.ask(commands.Channel.Open(), commands.Channel.OpenOk, PUBLISH_CHANNEL)
-        await self.ask(commands.Confirm.Select(), commands.Confirm.SelectOk, PUBLISH_CHANNEL)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -159,7 +153,7 @@ class Connection(asyncio.Protocol):
             case Heartbeat():
                 pass
             case commands.Basic.Return() | ContentHeader() | ContentBody() if channel == PUBLISH_CHANNEL:
-                self._take_return(frame)
+                self._confirms.take_return(frame)
             case commands.Channel.Close():
                 self._channel_closed(channel, frame)
             case commands.Connection.Close():
@@ -174,20 +168,6 @@ class Connection(asyncio.Protocol):
                 self._answered(channel, frame)
             case _:
                 raise WireError(f"{type(frame).__name__} on channel {channel}, which nobody asked for")
-
-    def _take_return(self, frame: commands.Basic.Return | ContentHeader | ContentBody) -> None:
-        """A message that no queue takes comes back in parts: method, properties, body."""
-        match frame:
-            case commands.Basic.Return():
-                self._returning = frame
-            case ContentHeader() if self._returning is not None:
-                why = f"no queue takes {self._returning.routing_key!r} from exchange {self._returning.exchange!r}"
-                self._confirms.note_return(tag_of(frame), f"returned: {why}")
-                self._returning = None
-            case ContentHeader():
-                raise WireError("the content of a message that was not returned")
-            case ContentBody():
-                pass
 
     def _expect(self, answer: type[Answer], channel: int) -> asyncio.Future[Answer]:
         answered: asyncio.Future[Answer] = self._loop.create_future()
@@ -228,16 +208,6 @@ class Connection(asyncio.Protocol):
         self.blocked = None
         self._calm.set()
         self._on_change()
-
-    def _agree(self, tune: commands.Connection.Tune, heartbeat_s: int) -> None:
-        self._max_frame_bytes = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
-        terms = commands.Connection.TuneOk(
-            channel_max=tune.channel_max, frame_max=self._max_frame_bytes, heartbeat=heartbeat_s
-        )
-        self._write(encoded(terms, 0))
-        if heartbeat_s:
-            self._heartbeat_s = heartbeat_s
-            self._beat()
 
     def _beat(self) -> None:
         self._silent_beats += 1
@@ -290,26 +260,3 @@ class Connection(asyncio.Protocol):
         self._calm.set()
         self._on_change()
         return True
-
-
-async def connect(address: Address, on_change: Callable[[], None]) -> Connection:
-    """A connection that can be published on. `on_change` is called whenever `usable` may have changed.
-
-    Raises:
-        OSError: there is no broker, or it refuses us.
-    """
-    loop = asyncio.get_running_loop()
-    tls = await asyncio.to_thread(address.ssl_context) if address.tls is not None else None
-    _, connection = await loop.create_connection(lambda: Connection(on_change), address.host, address.port, ssl=tls)
-    try:
-        await connection.shake_hands(address)
-    except BaseException:
-        connection.abort("no handshake")
-        raise
-    return connection
-
-
-def _introduction(name: str) -> dict[str, Any]:
-    """What the broker's management UI shows, and what we understand beyond the standard."""
-    capabilities = {"authentication_failure_close": True, "basic.nack": True, "connection.blocked": True}
-    return {"product": "usher", "connection_name": name, "capabilities": {**capabilities, "publisher_confirms": True}}

@@ -13,7 +13,8 @@ from typing import Final, NoReturn
 import structlog
 
 from ingress.amqp.address import Address
-from ingress.amqp.connection import HANG_UP_TIMEOUT_S, Connection, connect
+from ingress.amqp.connection import HANG_UP_TIMEOUT_S, Connection
+from ingress.amqp.handshake import connect
 from ingress.amqp.message import TRANSIENT, Envelope, Message
 from shared.errors import PublishError, TopologyError
 from shared.healing import (

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ingress.amqp.address import Address
-from ingress.amqp.connection import Connection, connect
+from ingress.amqp.connection import Connection
+from ingress.amqp.handshake import connect
 from ingress.amqp.message import Envelope, Message
 
 

@@ -26,6 +26,7 @@ class ScriptedBroker:
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self.published = 0
+        self.refuses = False
         self.heartbeats = 0
         self.received: list[str] = []
 
@@ -74,6 +75,8 @@ class ScriptedBroker:
                 self.heartbeats += 1
             case ContentHeader():
                 self.published += 1
+                if self.refuses:
+                    self.send(commands.Basic.Nack(self.published, multiple=False))
             case ContentBody():
                 pass
             case base.Frame():

@@ -3,9 +3,14 @@
 import asyncio
 
 import pytest
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
 
 from ingress.amqp.confirms import REFUSED, Confirms
 from ingress.amqp.wire import Confirm, WireError
+
+NO_ROUTE = "returned: no queue takes 'k' from exchange 'e'"
 
 Outcomes = list[asyncio.Future[str | None]]
 
@@ -28,6 +33,12 @@ def ack(tag: int, *, multiple: bool = False) -> Confirm:
 
 def nack(tag: int, *, multiple: bool = False) -> Confirm:
     return Confirm(tag, multiple, stored=False)
+
+
+def send_back(confirms: Confirms, tag: int) -> None:
+    confirms.take_return(commands.Basic.Return(312, "NO_ROUTE", "e", "k"))
+    confirms.take_return(ContentHeader(0, 2, commands.Basic.Properties(correlation_id=str(tag))))
+    confirms.take_return(ContentBody(b"{}"))
 
 
 async def test_tags_count_from_one() -> None:
@@ -63,16 +74,16 @@ async def test_a_range_of_zero_is_everything() -> None:
 async def test_a_returned_one_between_stored_ones_is_told_apart_within_one_range() -> None:
     confirms = Confirms()
     outcomes = published(confirms, 5)
-    confirms.note_return(2, "no route")
-    confirms.note_return(4, "no route")
+    send_back(confirms, 2)
+    send_back(confirms, 4)
     confirms.settle(ack(5, multiple=True))
-    assert told(outcomes) == [None, "no route", None, "no route", None]
+    assert told(outcomes) == [None, NO_ROUTE, None, NO_ROUTE, None]
 
 
 async def test_a_return_alone_settles_nothing() -> None:
     confirms = Confirms()
     outcomes = published(confirms, 1)
-    confirms.note_return(1, "no route")
+    send_back(confirms, 1)
     assert told(outcomes) == ["waits"]
 
 
@@ -81,7 +92,7 @@ async def test_a_late_word_on_what_was_given_up_changes_nothing() -> None:
     outcomes = published(confirms, 2)
     (late, _) = confirms.expire(now=2.0)
     late.end("too late")
-    confirms.note_return(1, "no route")
+    send_back(confirms, 1)
     confirms.settle(ack(1))
     confirms.settle(ack(1))
     assert told(outcomes) == ["too late", "waits"]

@@ -10,7 +10,8 @@ from pamqp import commands
 
 from ingress.amqp.address import Address
 from ingress.amqp.confirms import REFUSED
-from ingress.amqp.connection import RefusedError, connect
+from ingress.amqp.connection import RefusedError
+from ingress.amqp.handshake import connect
 from ingress.amqp.message import Envelope, Message
 from local.rabbitmq import RabbitNode
 from tests.ingress.amqp.conftest import connected, publish

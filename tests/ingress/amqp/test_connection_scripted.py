@@ -1,6 +1,7 @@
 """What a broken, slow or foreign broker does to a connection: every publish ends, and the connection says why."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 from pamqp import base, commands, frame
@@ -9,7 +10,8 @@ from pamqp.header import ContentHeader, ProtocolHeader
 
 from ingress.amqp.address import Address
 from ingress.amqp.confirms import REFUSED
-from ingress.amqp.connection import MAX_UNSENT_BYTES, connect
+from ingress.amqp.connection import MAX_UNSENT_BYTES
+from ingress.amqp.handshake import connect
 from tests.ingress.amqp.conftest import connected, publish
 from tests.ingress.amqp.scripted_broker import ScriptedBroker, scripted
 from tests.support.eventually import eventually
@@ -74,10 +76,13 @@ async def test_without_any_answer_the_deadline_ends_the_publish_and_the_connecti
 
 async def test_a_deadline_passed_while_others_are_confirmed_ends_only_that_publish() -> None:
     async with scripted() as broker, connected(url(broker)) as connection:
-        late, stored = publish(connection, "q", timeout_s=0.5), publish(connection, "q")
+        late, stored = publish(connection, "q"), publish(connection, "q")
         await eventually(lambda: broker.published == 2)
         broker.send(commands.Basic.Ack(2, multiple=False))
         assert await stored is None
+        # Its deadline is now.
+        connection._confirms.hurry(0)
+        connection._sweep_later()
         assert await late == "not confirmed in time"
         assert connection.usable
 
@@ -174,3 +179,25 @@ async def test_a_broker_that_does_not_read_is_not_written_to_without_end() -> No
         # What the kernel's buffers take comes on top of ours.
         assert count * len(body) < 20 * MAX_UNSENT_BYTES
         connection.abort("the test is over")
+
+
+async def test_senders_that_try_again_and_again_leave_nothing_behind() -> None:
+    async with scripted() as broker, connected(url(broker)) as connection:
+        broker.refuses = True
+
+        async def try_again(times: int) -> None:
+            for _ in range(times):
+                told = await asyncio.gather(*(publish(connection, "q", body=bytes(2000)) for _ in range(100)))
+                assert set(told) == {REFUSED}
+
+        await try_again(2)
+        tracemalloc.start()
+        try:
+            await try_again(1)
+            before, _ = tracemalloc.get_traced_memory()
+            await try_again(8)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # Of 800 publishes: if each left only its 2 kB body behind, it would be 1.6 MB.
+        assert after - before < 400_000
