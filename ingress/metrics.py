@@ -18,6 +18,7 @@ class IngressMetrics:
             ["status", "decision", "type", "mode", "problem"],
             registry=registry,
         )
+        self._counters: dict[tuple[str, ...], Counter] = {}
         self._refused = Counter(
             "usher_http_refused",
             "Requests that are no webhooks: wrong path or method.",
@@ -34,7 +35,12 @@ class IngressMetrics:
         self._link_open = Gauge("usher_broker_link_open", "1 while the broker can be written to.", registry=registry)
 
     def webhook(self, status: int, decision: str, kind: str, mode: str, problem: str) -> None:
-        self._webhooks.labels(str(status), decision, kind, mode, problem).inc()
+        labels = (str(status), decision, kind, mode, problem)
+        counter = self._counters.get(labels)
+        if counter is None:
+            # Looking labels up costs more than counting; there are a few dozen of them.
+            counter = self._counters[labels] = self._webhooks.labels(*labels)
+        counter.inc()
 
     def refused(self, status: int) -> None:
         self._refused.labels(str(status)).inc()

@@ -23,6 +23,7 @@ SIGNATURE_BYTES: Final = hashlib.sha256().digest_size
 
 # The names of the three headers: Svix sends one set or the other, never both (FACTS 1.1).
 HEADER_SETS: Final = ("svix", "webhook")
+_HEADERS: Final = {name: (f"{name}-id", f"{name}-timestamp", f"{name}-signature") for name in HEADER_SETS}
 
 # No full stop: it parts id, time and body in the signed text, so an id with one could be read in two ways.
 _ID: Final = re.compile(r"[\x21-\x2d\x2f-\x7e]{1,255}")
@@ -123,18 +124,13 @@ def _relay_word(webhook: RawWebhook, keys: Keys) -> str:
 
 def _svix_headers(webhook: RawWebhook) -> _SvixHeaders:
     """The three headers of the one set that is there, each exactly once and well formed."""
-    kinds = ("id", "timestamp", "signature")
-    sets = [name for name in HEADER_SETS if any(_values(webhook, f"{name}-{kind}") for kind in kinds)]
+    sets = [name for name in HEADER_SETS if any(_values(webhook, header) for header in _HEADERS[name])]
     if not sets:
         raise SignatureError(SignatureProblem.MISSING)
     if len(sets) > 1:
         raise SignatureError(SignatureProblem.MALFORMED)
-    message_id, timestamp, signature = (_only(webhook, f"{sets[0]}-{kind}") for kind in kinds)
-    return _SvixHeaders(
-        id=_id(message_id),
-        timestamp=_timestamp(timestamp),
-        signatures=tuple(_svix_signatures(signature)),
-    )
+    message_id, timestamp, signature = [_only(webhook, header) for header in _HEADERS[sets[0]]]
+    return _SvixHeaders(_id(message_id), _timestamp(timestamp), tuple(_svix_signatures(signature)))
 
 
 def _check_svix(headers: _SvixHeaders, body: bytes, keys: Keys) -> None:
