@@ -293,7 +293,10 @@ async def test_all_of_them_are_sent_back_each_to_its_own_queue(usher: Usher, put
     assert await depth(amqp_url, SYNC_DEAD) == await depth(amqp_url, PROVISION_DEAD) == 0
 
 
-async def test_it_stops_at_the_first_that_comes_back_dead(usher: Usher, put: Put, amqp_url: str) -> None:
+async def test_it_stops_at_the_first_that_comes_back_dead(
+    usher: Usher, put: Put, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.redrive.WATCH_S", 40)  # a slow machine fails slowly; the first failure ends the watch
     await put(SYNC_DEAD, *events(20))
 
     async with failing(amqp_url) as failed:
@@ -545,17 +548,17 @@ async def test_a_reader_that_holds_letters_is_told_of(usher: Usher, put: Put, am
 
 async def test_killed_in_the_middle_nothing_is_lost(put: Put, amqp_url: str) -> None:
     await put(SYNC_DEAD, *events(300))
-    program = "from cli.main import main;main(['dead', 'redrive', '--all', '--rate', '200'])"
+    program = "from cli.main import main;main(['dead', 'redrive', '--all', '--rate', '50'])"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, env=os.environ | {"AMQP_URL": amqp_url, "PYTHONPATH": str(ROOT)}
     )
-    await eventually(lambda: _at_least(depth(amqp_url, SYNC), 50))
+    await eventually(lambda: _at_least(depth(amqp_url, SYNC), 20), timeout_s=60)
 
     process.send_signal(signal.SIGKILL)
     await process.wait()
 
     # The broker gives the dead reader's letters back when it notices that the connection is gone.
-    await eventually(lambda: _at_least(_total(amqp_url), 300))
+    await eventually(lambda: _at_least(_total(amqp_url), 300), timeout_s=60)
     back, dead = await drain(amqp_url, SYNC), await drain(amqp_url, SYNC_DEAD)
     assert 0 < len(back) < 300
     assert set(ids(back)) | set(ids(dead)) == {f"msg_{number}" for number in range(300)}
@@ -563,7 +566,7 @@ async def test_killed_in_the_middle_nothing_is_lost(put: Put, amqp_url: str) -> 
 
 async def test_stopped_with_ctrl_c_it_says_how_far_it_came_and_nothing_is_lost(put: Put, amqp_url: str) -> None:
     await put(SYNC_DEAD, *events(300))
-    program = "from cli.main import main;main(['dead', 'redrive', '--all', '--rate', '100', '--json'])"
+    program = "from cli.main import main;main(['dead', 'redrive', '--all', '--rate', '30', '--json'])"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -573,7 +576,7 @@ async def test_stopped_with_ctrl_c_it_says_how_far_it_came_and_nothing_is_lost(p
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    await eventually(lambda: _at_least(depth(amqp_url, SYNC), 20))
+    await eventually(lambda: _at_least(depth(amqp_url, SYNC), 20), timeout_s=60)
 
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()

@@ -211,11 +211,11 @@ async def test_a_broker_that_is_killed_and_started_again_passes_no_event_over(
 ) -> None:
     await emptied(amqp_url, *(user_event(event_id=f"msg_{number}") for number in range(400)))
     troubles: list[Exception] = []
-    work = Replay(Wanted("sync_user", EVERY), Plan(0, 400), rate=200, on_trouble=troubles.append)
+    work = Replay(Wanted("sync_user", EVERY), Plan(0, 400), rate=100, on_trouble=troubles.append)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(work.run([amqp_url]))
-        await eventually(lambda: work.done >= 50, timeout_s=60)
+        await eventually(lambda: work.done >= 20, timeout_s=60)
         await asyncio.to_thread(rabbit.kill)
         assert work.done < 400
         await asyncio.to_thread(rabbit.start)
@@ -227,7 +227,7 @@ async def test_a_broker_that_is_killed_and_started_again_passes_no_event_over(
 
 async def test_stopped_with_ctrl_c_it_says_where_to_go_on(amqp_url: str) -> None:
     await emptied(amqp_url, *(user_event(event_id=f"msg_{number}") for number in range(300)))
-    stopped = await program(amqp_url, "--rate", "100")
+    stopped = await program(amqp_url, "--rate", "30")
     await eventually(lambda: _at_least(amqp_url, 20), timeout_s=60)
 
     stopped.send_signal(signal.SIGINT)
