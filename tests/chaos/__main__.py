@@ -1,6 +1,7 @@
 """`make chaos`: everything is broken in turn, and a table says what became of every webhook. `--list` shows what."""
 
 import asyncio
+import json
 import logging
 import shutil
 import sys
@@ -8,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -26,7 +27,8 @@ MUTATED_PATIENCE_S: Final = 30.0
 MUTATED_USERS: Final = 20
 
 verbs = typer.Typer(name="chaos", rich_markup_mode="rich", pretty_exceptions_enable=False)
-console = Console(soft_wrap=True)
+# Beside the JSON, which goes to the standard output.
+console = Console(soft_wrap=True, stderr=True)
 
 
 @verbs.command()
@@ -35,6 +37,7 @@ def chaos(
     only: Annotated[list[str] | None, typer.Option(help="A group or a scenario; may be given several times.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the scenarios and break nothing.")] = False,
     mutate: Annotated[bool, typer.Option("--mutate", help="Undo promises of the code: is it noticed?")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the accounts as JSON.")] = False,
     users: Annotated[int, typer.Option(min=10, help="People in a load; each has one to three webhooks.")] = 40,
 ) -> None:
     """Break servers, connections and processes under load, and count what became of every accepted webhook.
@@ -63,7 +66,10 @@ def chaos(
         page.write_mutations(caught, time.monotonic() - begun)
         sys.exit(1 if any(account.holds for _, account in caught) else 0)
     accounts = asyncio.run(_play([scenario for group in chosen.values() for scenario in group], users))
-    console.print(table.of_accounts(accounts))
+    if as_json:
+        typer.echo(json.dumps([asdict(account) for account in accounts], indent=2))
+    else:
+        console.print(table.of_accounts(accounts))
     console.print(f"{time.monotonic() - begun:.0f} s in all")
     if not only:
         page.write_scenarios(chosen, accounts, time.monotonic() - begun)

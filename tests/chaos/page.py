@@ -24,7 +24,7 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
 def write_scenarios(groups: dict[str, tuple[Scenario, ...]], accounts: list[Account], seconds: float) -> None:
     by_name = {account.name: account for account in accounts}
     rows = [
-        [group, f"`{scenario.name}`", scenario.breaks, *cells(by_name[scenario.name]), verdict(by_name[scenario.name])]
+        [group, f"`{scenario.name}`", scenario.breaks, *cells(by_name[scenario.name]), _said(by_name[scenario.name])]
         for group, scenarios in groups.items()
         for scenario in scenarios
     ]
@@ -40,7 +40,7 @@ def write_scenarios(groups: dict[str, tuple[Scenario, ...]], accounts: list[Acco
 
 def write_mutations(caught: list[tuple[Mutation, Account]], seconds: float) -> None:
     rows = [
-        [f"`{mutation.name}`", mutation.what, f"`{mutation.caught_by}`", str(account.lost), verdict(account)]
+        [f"`{mutation.name}`", mutation.what, f"`{mutation.caught_by}`", str(account.lost), _said(account)]
         for mutation, account in caught
     ]
     _write(
@@ -48,6 +48,11 @@ def write_mutations(caught: list[tuple[Mutation, Account]], seconds: float) -> N
         f'`make chaos ARGS="--mutate"`, {_where()}; {seconds:.0f} s in all.',
         _markdown(["mutation", "what is undone", "scenario", "lost", "what its accounting says"], rows),
     )
+
+
+def _said(account: Account) -> str:
+    """Without the examples of ids, which are of one run."""
+    return re.sub(r" \([^)]*\)", "", verdict(account))
 
 
 def _write(block: str, *paragraphs: str) -> None:
