@@ -70,13 +70,29 @@ async def _queue_deleted(world: World) -> None:
         pass
 
 
+async def _queue_lost(world: World) -> None:
+    """What was in it, and what was accepted while it was not there, is in the log."""
+    async with world.load() as load:
+        await load.reached(0.3)
+        await _delete(world, WORK[0])
+        await load.reached(0.9)
+        world.expect(await world.command("topology") == 0, "usher topology failed")
+    replayed = await world.command("replay", "--since", "first", "--to", "sync_user", "--yes")
+    world.expect(replayed == 0, "usher replay failed")
+    world.repaired()
+
+
 async def _deleted_when_empty(world: World, queue: str) -> bool:
     if await backlog(world.amqp_url) != 0:
         return False
+    await _delete(world, queue)
+    return True
+
+
+async def _delete(world: World, queue: str) -> None:
     async with await aio_pika.connect(world.amqp_url) as connection:
         channel = await connection.channel()
         await channel.queue_delete(queue)
-    return True
 
 
 SCENARIOS: Final = (
@@ -99,5 +115,10 @@ SCENARIOS: Final = (
         "queue_deleted",
         "a work queue, empty, is deleted under its consumer and declared again by `usher topology`",
         _queue_deleted,
+    ),
+    Scenario(
+        "queue_lost",
+        "a work queue is deleted under load with all that is in it, declared again, and the log replayed",
+        _queue_lost,
     ),
 )
