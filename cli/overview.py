@@ -48,6 +48,8 @@ class Address:
     name: str
     url: str
     trouble: str | None = None
+    levels: dict[str, bool] = field(default_factory=dict)
+    dependencies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -131,11 +133,12 @@ async def _ready(session: aiohttp.ClientSession, name: str, url: str) -> Address
             ready = response.ok
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         return Address(name, url, f"does not answer ({type(error).__name__})")
+    said = said if isinstance(said, dict) else {}
+    levels, dependencies = said.get("levels") or {}, said.get("dependencies") or {}
     if ready:
-        return Address(name, url)
-    checks = said.get("checks", {}) if isinstance(said, dict) else {}
-    wrong = [f"{check}: {trouble}" for check, trouble in checks.items() if trouble != "ok"]
-    return Address(name, url, "not ready" + (f" ({'; '.join(wrong)})" if wrong else ""))
+        return Address(name, url, None, levels, dependencies)
+    wrong = [f"{check}: {trouble}" for check, trouble in said.get("checks", {}).items() if trouble != "ok"]
+    return Address(name, url, "not ready" + (f" ({'; '.join(wrong)})" if wrong else ""), levels, dependencies)
 
 
 async def _broker_or_trouble(settings: OperatorSettings) -> Broker:

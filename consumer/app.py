@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from consumer.breaker import Probe, State
+from consumer import readiness
+from consumer.breaker import Probe
 from consumer.consume import Consumer, Effect, Limits, one_by_one
 from consumer.metrics import ConsumerMetrics
 from consumer.provider import chosen_provider
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 ANNOUNCE_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0
+POSTGRES: Final = "postgres"
 # As many events as one statement takes at once: more gain little, and the last of them waits for all.
 SYNC_BATCH: Final = 200
 # A user's row that somebody holds locked costs the other users of its batch no more than this.
@@ -47,7 +49,7 @@ class Parts:
     """What an effect brings along: itself, how to see whether what it needs is there, and how much it takes at once."""
 
     effect: Effect
-    probe: Probe
+    probes: Mapping[str, Probe]
     limits: Limits
 
 
@@ -59,7 +61,7 @@ async def _sync_user(
         # One worker: while its statement runs, the next batch comes in; and what it settles is always what came first,
         # so that one acknowledgement covers the batch.
         limits = Limits(workers=1, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
-        yield Parts(SyncUser(pool, settings.consumer_concurrency), lambda: postgres.ping(pool), limits)
+        yield Parts(SyncUser(pool, settings.consumer_concurrency), {POSTGRES: lambda: postgres.ping(pool)}, limits)
 
 
 @asynccontextmanager
@@ -88,7 +90,8 @@ async def _provision_database(
             announce,
         )
         limits = Limits(workers=settings.consumer_concurrency, max_attempts=settings.max_attempts)
-        yield Parts(one_by_one(effect), effect.check, limits)
+        probes = {POSTGRES: lambda: postgres.ping(pool), "provider": chosen.provider.check}
+        yield Parts(one_by_one(effect), probes, limits)
 
 
 # Effect → its parts. One name per effect everywhere.
@@ -112,7 +115,7 @@ async def run(name: str, settings: ConsumerSettings, *, ready: Callable[[int], N
     registry = CollectorRegistry()
     async with EFFECTS[name](settings, outbound, registry) as parts:
         consumer = _consumer(name, settings, outbound, parts, registry)
-        app = health.internal_app(registry, _checks(consumer), lambda: _details(consumer))
+        app = health.internal_app(registry, readiness.checks(consumer), lambda: readiness.details(consumer))
         close, port = await _serve(app, settings)
         log.info("consumer_started", effect=name, internal_port=port)
         if ready is not None:
@@ -155,38 +158,22 @@ def _consumer(
     registry: CollectorRegistry,
 ) -> Consumer:
     subscription = Subscription(name, addresses=settings.amqp_addresses(), prefetch=parts.limits.prefetch)
-    return Consumer(
+    metrics = ConsumerMetrics(registry, name, subscription.queue)
+    consumer = Consumer(
         name,
         parts.effect,
         subscription=subscription,
         outbound=outbound,
-        probe=parts.probe,
+        probes=parts.probes,
         limits=parts.limits,
-        metrics=ConsumerMetrics(registry, name, subscription.queue),
+        metrics=metrics,
     )
-
-
-def _checks(consumer: Consumer) -> dict[str, health.Check]:
-    subscription = consumer.subscription
-    return {
-        "broker_in": lambda: None if subscription.link.state.open else subscription.link.state.trouble or "connecting",
-        "broker_out": lambda: None if consumer.outbound.state.open else consumer.outbound.state.trouble or "connecting",
-        "registered": lambda: None if subscription.registered or _paused(consumer) else "not a consumer of the queue",
-        "dependency": lambda: consumer.breaker.state.reason or "down" if _paused(consumer) else None,
-    }
-
-
-def _paused(consumer: Consumer) -> bool:
-    return consumer.breaker.state.state is State.OPEN
-
-
-def _details(consumer: Consumer) -> dict[str, object]:
-    state = consumer.breaker.state
-    return {
-        "effect": consumer.name,
-        "in_flight": consumer.in_flight,
-        "breaker": {"state": state.state, "since": state.since.isoformat(), "reason": state.reason},
-    }
+    metrics.watch(
+        levels=lambda: readiness.levels(consumer),
+        dependencies=lambda: {name: found.up for name, found in readiness.dependencies(consumer).items()},
+        oldest_unsettled_s=lambda: consumer.presence.held_s,
+    )
+    return consumer
 
 
 @asynccontextmanager

@@ -1,12 +1,13 @@
 """When what an effect needs is down: stop taking events, look at it now and then, go on when it answers.
 
-Goes in: how each event went, and a cheap probe. Comes out: `closed`, `open` or `half_open` (one event at a time).
-Promise: an outage costs no attempt, however long; a bad event among good ones does not open the breaker.
+Goes in: how each event went, and a cheap probe for each thing that an effect needs. Comes out: `closed`, `open` or
+`half_open` (one event at a time), and what of these things is up. Promise: an outage costs no attempt, however long; a
+bad event does not open the breaker, however often it comes.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,6 +33,15 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """Whether a thing that the effect needs is there, since when, and why not. Asked only while the breaker is open."""
+
+    up: bool
+    since: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerState:
     """For people: the state, since when, and what opened it."""
 
@@ -41,12 +51,13 @@ class BreakerState:
 
 
 class Breaker:
-    """Counts failures in a row; `changed` is called on every change of state."""
+    """Counts the events that failed since the last success; `changed` is called on every change of state."""
 
-    def __init__(self, probe: Probe, *, changed: Callable[[State], None]) -> None:
-        self._probe = probe
+    def __init__(self, probes: Mapping[str, Probe], *, changed: Callable[[State], None]) -> None:
+        self._probes = probes
         self._changed = changed
-        self._failures = 0
+        self._dependencies = {name: Dependency(up=True, since=datetime.now(UTC)) for name in probes}
+        self._failed: set[str] = set()
         self._pause_s = PROBE_FIRST_S
         self._state = BreakerState(State.CLOSED, datetime.now(UTC), None)
         self._opened = asyncio.Event()
@@ -55,9 +66,16 @@ class Breaker:
     def state(self) -> BreakerState:
         return self._state
 
+    @property
+    def dependencies(self) -> Mapping[str, Dependency]:
+        return self._dependencies
+
     def succeeded(self) -> None:
         """An event's effect came about."""
-        self._failures, self._pause_s = 0, PROBE_FIRST_S
+        self._pause_s = PROBE_FIRST_S
+        self._failed.clear()
+        for name in self._dependencies:
+            self._found(name, None)
         if self._state.state is not State.CLOSED:
             self._go(State.CLOSED, None)
 
@@ -66,10 +84,10 @@ class Breaker:
         if self._state.state is State.HALF_OPEN:
             self.succeeded()
 
-    def failed(self, error: DependencyDown) -> None:
-        """An event failed because the dependency is down."""
-        self._failures += 1
-        enough = self._failures >= FAILURES_TO_OPEN or self._state.state is State.HALF_OPEN
+    def failed(self, error: DependencyDown, event_id: str) -> None:
+        """The event failed because something that its effect needs is down, or so it seems: one event alone may lie."""
+        self._failed.add(event_id)
+        enough = len(self._failed) >= FAILURES_TO_OPEN or self._state.state is State.HALF_OPEN
         if enough and self._state.state is not State.OPEN:
             self._go(State.OPEN, str(error))
 
@@ -85,16 +103,24 @@ class Breaker:
                 await self._look()
 
     async def _look(self) -> None:
-        try:
-            await self._probe()
-        except DependencyDown as error:
-            log.debug("breaker_probe_failed", error=str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a probe raises, it did not succeed
-            log.warning("breaker_probe_failed", error=type(error).__name__)
-        else:
-            # An event that was under way may have succeeded, and closed it, while the probe was out.
-            if self._state.state is State.OPEN:
-                self._go(State.HALF_OPEN, self._state.reason)
+        troubles = {name: await _trouble(probe) for name, probe in self._probes.items()}
+        # An event that was under way may have succeeded, and closed it, while the probes were out.
+        if self._state.state is not State.OPEN:
+            return
+        for name, trouble in troubles.items():
+            self._found(name, trouble)
+        if not any(troubles.values()):
+            self._go(State.HALF_OPEN, self._state.reason)
+
+    def _found(self, name: str, trouble: str | None) -> None:
+        before = self._dependencies[name]
+        if before.reason == trouble:
+            return
+        since = before.since if trouble and not before.up else datetime.now(UTC)
+        self._dependencies[name] = Dependency(up=trouble is None, since=since, reason=trouble)
+        if before.up is not (trouble is None):
+            lasted_s = round((since - before.since).total_seconds(), 1)
+            log.warning("dependency_changed", dependency=name, up=trouble is None, reason=trouble, lasted_s=lasted_s)
 
     def _go(self, state: State, reason: str | None) -> None:
         before, self._state = self._state, BreakerState(state, datetime.now(UTC), reason)
@@ -105,3 +131,14 @@ class Breaker:
         else:
             self._opened.clear()
         self._changed(state)
+
+
+async def _trouble(probe: Probe) -> str | None:
+    try:
+        await probe()
+    except DependencyDown as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a probe raises, it did not succeed
+        log.warning("breaker_probe_failed", error=type(error).__name__)
+        return type(error).__name__
+    return None

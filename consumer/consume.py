@@ -13,7 +13,7 @@ Workers bound what is done at once, the prefetch bounds what waits.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -22,7 +22,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from consumer.breaker import Breaker, Probe, State
 from consumer.delivery import AmqpDelivery, HeaderValue, ack_all
 from consumer.metrics import ConsumerMetrics
-from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Ack, Outcome, Retry, decide
+from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Ack, Outcome, decide
+from consumer.presence import Presence
 from consumer.report import Ending, report
 from consumer.settle import Settler
 from consumer.subscription import Subscription
@@ -74,7 +75,7 @@ class Consumer:
         *,
         subscription: Subscription,
         outbound: BrokerLink,
-        probe: Probe,
+        probes: Mapping[str, Probe],
         limits: Limits,
         metrics: ConsumerMetrics,
     ) -> None:
@@ -84,7 +85,8 @@ class Consumer:
         self._metrics = metrics
         self.subscription = subscription
         self.outbound = outbound
-        self.breaker = Breaker(probe, changed=self._breaker_changed)
+        self.breaker = Breaker(probes, changed=self._breaker_changed)
+        self.presence = Presence(subscription)
         self._settler = Settler(self.subscription.queue, self._copy, ack_all)
         self._stopping = False
         self._busy = 0
@@ -102,6 +104,7 @@ class Consumer:
             tasks.create_task(self.outbound.run())
             tasks.create_task(self.subscription.link.run())
             tasks.create_task(self.breaker.run())
+            tasks.create_task(self.presence.run())
             for _ in range(self._limits.workers):
                 tasks.create_task(self._work())
 
@@ -137,7 +140,7 @@ class Consumer:
             self._ending(delivery, event, next(errors) if isinstance(event, UserEvent) else event)
             for delivery, event in zip(batch, decoded, strict=True)
         ]
-        self._note_dependency([ending.error for ending in endings])
+        self._note_dependency(endings)
         await self._settle_done([ending for ending in endings if isinstance(ending.outcome, Ack)])
         failed = (ending for ending in endings if not isinstance(ending.outcome, Ack))
         await asyncio.gather(*(self._settle_failed(ending) for ending in failed))
@@ -157,14 +160,14 @@ class Consumer:
     def _ending(self, delivery: AmqpDelivery, event: UserEvent | EffectError, error: Exception | None) -> Ending:
         return Ending(delivery, event, error, decide(error, delivery.attempt, max_attempts=self._limits.max_attempts))
 
-    def _note_dependency(self, errors: Sequence[Exception | None]) -> None:
-        if None in errors:
+    def _note_dependency(self, endings: Sequence[Ending]) -> None:
+        if any(ending.error is None for ending in endings):
             self.breaker.succeeded()  # it is there: what failed beside that failed for reasons of its own
             return
-        for error in errors:
-            match error:
-                case DependencyDown():
-                    self.breaker.failed(error)
+        for ending in endings:
+            match ending.error:
+                case DependencyDown() as error:
+                    self.breaker.failed(error, ending.delivery.event_id or "")
                 case DecodeError() | ConsumerCrashed():
                     pass  # the effect was not asked
                 case EffectError():
@@ -238,10 +241,9 @@ class Consumer:
 
     async def _put_off_rest(self) -> None:
         # By a copy, not by a requeue: the broker counts requeues and would give the event up in the end.
-        outcome = decide(DependencyDown("paused: the dependency is down"), 1)
-        for delivery in self.subscription.take_rest():
-            if isinstance(outcome, Retry):
-                await self._settle(delivery, replace(outcome, attempt=delivery.attempt))
+        paused = DependencyDown("paused: the dependency is down")
+        rest = self.subscription.take_rest()
+        await asyncio.gather(*(self._settle(delivery, decide(paused, delivery.attempt)) for delivery in rest))
 
 
 def _decoded(delivery: AmqpDelivery) -> UserEvent | EffectError:

@@ -58,6 +58,11 @@ class Origin:
         """On the monotonic clock, when the delivery came that is unsettled for longest."""
         return None if self.closed else self._ledger.held_since
 
+    @property
+    def held(self) -> int:
+        """How many deliveries are unsettled."""
+        return self._ledger.held
+
     def received(self, message: Arrived) -> "AmqpDelivery":
         delivery = AmqpDelivery(message, self)
         self._ledger.received(delivery.tag, delivery.received_at)

@@ -28,6 +28,10 @@ class Ledger:
         """When the delivery came that is unsettled for longest; None: there is none."""
         return next(iter(self._held.values()), None)
 
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
     def received(self, tag: int, at: float) -> None:
         self._held[tag] = at
 

@@ -1,5 +1,7 @@
 """What a consumer tells Prometheus; one name per effect everywhere."""
 
+from collections.abc import Callable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from consumer.breaker import State
@@ -12,7 +14,7 @@ class ConsumerMetrics:
     """The metrics of one consumer process, labelled with its queue."""
 
     def __init__(self, registry: CollectorRegistry, effect: str, queue: str) -> None:
-        self._queue = queue
+        self._effect, self._queue = effect, queue
         self._of_outcome: dict[tuple[str, str], Counter] = {}
         self._messages = Counter(
             "usher_messages",
@@ -39,6 +41,38 @@ class ConsumerMetrics:
             registry=registry,
         ).labels(effect)
 
+        self._level = Gauge(
+            "usher_health_level",
+            "1 while the level of health is reached: process, connection, registered, progress.",
+            ["effect", "level"],
+            registry=registry,
+        )
+        self._dependency = Gauge(
+            "usher_dependency_up",
+            "0 while what the effect needs is down.",
+            ["effect", "dependency"],
+            registry=registry,
+        )
+        self._oldest_unsettled = Gauge(
+            "usher_oldest_unsettled_seconds",
+            "For how long the oldest unsettled event has been held; 0: none is.",
+            ["effect"],
+            registry=registry,
+        ).labels(effect)
+
+    def watch(
+        self,
+        *,
+        levels: Callable[[], Mapping[str, bool]],
+        dependencies: Callable[[], Mapping[str, bool]],
+        oldest_unsettled_s: Callable[[], float],
+    ) -> None:
+        """Ask for the states of health whenever the metrics are read."""
+        for gauge, states in ((self._level, levels), (self._dependency, dependencies)):
+            for name in states():
+                gauge.labels(self._effect, name).set_function(_asking(states, name))
+        self._oldest_unsettled.set_function(oldest_unsettled_s)
+
     def settled(self, outcome: str, reason: str) -> None:
         # Looking a child up by its labels costs more than counting, and every event is counted.
         counter = self._of_outcome.get((outcome, reason))
@@ -48,3 +82,7 @@ class ConsumerMetrics:
 
     def breaker(self, state: State) -> None:
         self._breaker.set({State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}[state])
+
+
+def _asking(states: Callable[[], Mapping[str, bool]], name: str) -> Callable[[], float]:
+    return lambda: float(states()[name])

@@ -6,6 +6,7 @@ Promise: what was taken over a lost channel is never handed on: the broker hands
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -27,6 +28,16 @@ log = structlog.get_logger()
 REGISTER_TIMEOUT_S: Final = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLook:
+    """The queue as the broker sees it, and our part in it: what came so far, and whether we could hold more."""
+
+    ready: int
+    consumers: int
+    arrived: int
+    room: bool
+
+
 class Subscription:
     """One consumer of an effect's queue. `link.run` must run; `want` says how many unsettled messages it may hold."""
 
@@ -44,6 +55,8 @@ class Subscription:
         self._origin: Origin | None = None
         self._arrived: Callable[[Arrived], None] | None = None
         self._refusing: set[asyncio.Task[None]] = set()
+        self._connection: AbstractConnection | None = None
+        self._arrivals = 0
         self._changing = asyncio.Lock()
 
     @property
@@ -55,6 +68,19 @@ class Subscription:
     def held_since(self) -> float | None:
         """On the monotonic clock, when the message came that is unsettled for longest; None: nothing is held."""
         return self._origin.held_since if self._origin is not None else None
+
+    async def look(self) -> QueueLook:
+        """Ask the broker about the queue, on a channel of its own: a missing queue closes that.
+
+        Raises:
+            ConnectionError and its like: there is no connection, or it was lost.
+        """
+        if self._connection is None or self._origin is None:
+            raise ConnectionError("not connected")
+        async with self._connection.channel(publisher_confirms=False) as channel:
+            declared = (await channel.declare_queue(self.queue, passive=True)).declaration_result
+        room = self._origin.held < self._wanted_prefetch
+        return QueueLook(declared.message_count or 0, declared.consumer_count or 0, self._arrivals, room)
 
     async def take(self, at_most: int) -> list[AmqpDelivery]:
         """At least one message, and what else is there at once up to `at_most`."""
@@ -101,10 +127,12 @@ class Subscription:
         origin = Origin(underlay)
 
         def arrived(message: Arrived) -> None:
+            self._arrivals += 1
             self._buffer.put_nowait(origin.received(message))
 
         if isinstance(connection, intake.Connection) and connection.intake is not None:
             connection.intake.attach(underlay.number, arrived, lambda tag: self._refuse(origin, tag))
+        self._connection = connection
         self._channel, self._tag, self._origin, self._arrived = underlay, None, origin, arrived
         await self._register()
 

@@ -57,6 +57,9 @@ _TABLE: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...],
 
 def translate(error: BaseException) -> EffectError | None:
     """Ours for the driver's `error`; None when it is not the driver's."""
+    if isinstance(error, asyncpg.InternalServerError) and getattr(error, "severity_en", None) == "ERROR":
+        # The session lives on: what is corrupt is under this statement. A proxy that has no server says FATAL.
+        return TransientError(_text(error))
     for theirs, ours in _TABLE:
         if isinstance(error, theirs):
             return ours(_text(error))

@@ -42,7 +42,9 @@ async def health() -> AsyncIterator[Health]:
 
     async def readyz(_request: web.Request) -> web.Response:
         checks = {"broker": "ok" if state.status == 200 else "no connection"}
-        return web.json_response({"status": "?", "checks": checks}, status=state.status)
+        down = {"postgres": {"up": False, "since": "2026-11-20T12:00:00+00:00", "reason": "away"}}
+        said = {"status": "?", "checks": checks, "levels": {"process": True}, "dependencies": down}
+        return web.json_response(said, status=state.status)
 
     app = web.Application()
     app.router.add_get("/readyz", readyz)
@@ -161,6 +163,9 @@ async def test_a_process_that_is_down_or_not_ready_fails_and_is_named(
 
     assert done.code == 1, both
     assert done.json["troubles"][0].startswith(said)
+    told = done.json["addresses"][0]
+    assert told["levels"] == ({"process": True} if status else {})
+    assert [found["reason"] for found in told["dependencies"].values()] == (["away"] if status else [])
 
 
 async def test_without_a_broker_the_tables_are_still_shown(

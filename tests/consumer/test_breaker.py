@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -47,13 +48,51 @@ async def _healthy() -> None: ...
 
 def test_three_failures_in_a_row_open_it_and_a_success_in_between_does_not() -> None:
     changes: list[State] = []
-    breaker = Breaker(_healthy, changed=changes.append)
-    for outcome in ("fail", "fail", "succeed", "fail", "fail"):
-        breaker.failed(DependencyDown("x")) if outcome == "fail" else breaker.succeeded()
+    breaker = Breaker({"postgres": _healthy}, changed=changes.append)
+    for number, outcome in enumerate(("fail", "fail", "succeed", "fail", "fail")):
+        breaker.failed(DependencyDown("x"), f"msg_{number}") if outcome == "fail" else breaker.succeeded()
     assert changes == []
-    breaker.failed(DependencyDown("the third"))
+    breaker.failed(DependencyDown("the third"), "msg_third")
     assert changes == [State.OPEN]
     assert breaker.state.reason == "the third"
+
+
+def test_one_event_that_fails_again_and_again_opens_nothing() -> None:
+    breaker = Breaker({"postgres": _healthy}, changed=lambda _: None)
+    for _ in range(20):
+        breaker.failed(DependencyDown("x"), "msg_cursed")
+    assert breaker.state.state is State.CLOSED
+
+
+async def test_what_is_down_is_named_with_its_reason_and_since_when_until_an_event_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PROBE_FIRST_S", 0.001)
+    down: dict[str, str] = {"provider": "503"}
+
+    def probe_of(name: str) -> Callable[[], Awaitable[None]]:
+        async def probe() -> None:
+            if name in down:
+                raise DependencyDown(down[name])
+
+        return probe
+
+    breaker = Breaker({name: probe_of(name) for name in ("postgres", "provider")}, changed=lambda _: None)
+    running = asyncio.create_task(breaker.run())
+    before = breaker.dependencies["provider"].since
+    for number in range(3):
+        breaker.failed(DependencyDown("x"), f"msg_{number}")
+    await eventually(lambda: not breaker.dependencies["provider"].up)
+    fallen = breaker.dependencies["provider"]
+    assert (fallen.reason, breaker.dependencies["postgres"].up) == ("503", True)
+    assert fallen.since > before
+    down["provider"] = "504"
+    await eventually(lambda: breaker.dependencies["provider"].reason == "504")
+    assert breaker.dependencies["provider"].since == fallen.since
+    down.clear()
+    await eventually(lambda: breaker.state.state is State.HALF_OPEN)
+    assert breaker.dependencies["provider"].up
+    running.cancel()
 
 
 async def test_a_success_while_the_probe_is_out_closes_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,10 +105,10 @@ async def test_a_success_while_the_probe_is_out_closes_it_for_good(monkeypatch: 
         answered.set()
 
     changes: list[State] = []
-    breaker = Breaker(probe, changed=changes.append)
+    breaker = Breaker({"postgres": probe}, changed=changes.append)
     running = asyncio.create_task(breaker.run())
-    for _ in range(module.FAILURES_TO_OPEN):
-        breaker.failed(DependencyDown("x"))
+    for number in range(module.FAILURES_TO_OPEN):
+        breaker.failed(DependencyDown("x"), f"msg_{number}")
     await asked.wait()
     breaker.succeeded()
     answer.set()
@@ -81,16 +120,16 @@ async def test_a_success_while_the_probe_is_out_closes_it_for_good(monkeypatch: 
 
 def test_half_open_any_answer_of_the_dependency_closes_it_and_only_an_outage_opens_it_again() -> None:
     changes: list[State] = []
-    breaker = Breaker(_healthy, changed=changes.append)
-    for _ in range(3):
-        breaker.failed(DependencyDown("x"))
+    breaker = Breaker({"postgres": _healthy}, changed=changes.append)
+    for number in range(3):
+        breaker.failed(DependencyDown("x"), f"msg_{number}")
     breaker.answered()  # a late answer to an event that was under way changes nothing
     breaker._go(State.HALF_OPEN, "x")
     breaker.answered()
-    for _ in range(2):
-        breaker.failed(DependencyDown("x"))
+    for number in range(2):
+        breaker.failed(DependencyDown("x"), f"msg_{number}")
         breaker.answered()  # nor does it forget failures while closed
-    breaker.failed(DependencyDown("the third"))
+    breaker.failed(DependencyDown("the third"), "msg_third")
     assert changes == [State.OPEN, State.HALF_OPEN, State.CLOSED, State.OPEN]
 
 

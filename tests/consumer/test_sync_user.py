@@ -99,6 +99,18 @@ async def test_a_bug_that_one_event_meets_is_its_own(pool: Any) -> None:
     assert sorted(await _emails(pool)) == ["user_a", "user_b"]
 
 
+async def test_a_row_that_is_corrupt_is_its_users_own_trouble_and_no_outage(pool: Any) -> None:
+    await pool.execute("""
+        create function corrupt() returns trigger language plpgsql as $$
+        begin raise exception 'could not read block' using errcode = 'data_corrupted'; end $$;
+        create trigger corrupt before insert on users for each row when (new.user_id = 'user_bad')
+        execute function corrupt();
+    """)
+    results = await SyncUser(pool)([user_event(user=f"user_{name}") for name in ("a", "bad", "z")])
+    assert [type(result) for result in results] == [type(None), TransientError, type(None)]
+    assert sorted(await _emails(pool)) == ["user_a", "user_z"]
+
+
 async def test_a_user_whose_guard_somebody_holds_locked_delays_the_others_by_one_round(
     pool: Any, impatient: Any
 ) -> None:

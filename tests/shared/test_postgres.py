@@ -70,6 +70,16 @@ async def test_the_text_names_the_constraint_and_not_the_value(pool: "asyncpg.Po
     assert "ada" not in str(caught.value)
 
 
+@pytest.mark.parametrize("code", ["XX000", "XX002"])
+async def test_what_is_corrupt_under_one_statement_is_no_outage(
+    pool: "asyncpg.Pool[asyncpg.Record]", code: str
+) -> None:
+    with pytest.raises(TransientError) as caught:
+        async with translated():
+            await pool.execute(f"do $$ begin raise exception 'x' using errcode = '{code}'; end $$")
+    assert not isinstance(caught.value, DependencyDown)
+
+
 async def test_a_server_that_is_killed_under_a_pool_is_down_and_then_back(postgres: PostgresCluster) -> None:
     pool = await create_pool(postgres.url("postgres"), max_size=2, name="tests")
     await ping(pool)

@@ -35,7 +35,7 @@ def make_consumer(
         effect,
         subscription=subscription,
         outbound=BrokerLink(addresses, name="tests out"),
-        probe=probe,
+        probes={"dependency": probe},
         limits=limits,
         metrics=ConsumerMetrics(registry or CollectorRegistry(), name, subscription.queue),
     )
