@@ -70,7 +70,7 @@ def _attempt_kept() -> None:
 
 
 def _breaker_off() -> None:
-    Breaker.failed = lambda _self, _error: None  # type: ignore[method-assign,assignment] # as above
+    Breaker.failed = lambda _self, _error, _event_id: None  # type: ignore[method-assign,assignment] # as above
 
 
 def _ack_before_effect() -> None:
