@@ -59,7 +59,10 @@ def _write(block: str, *paragraphs: str) -> None:
     begin, end = f"<!-- {block}: written by the run -->", f"<!-- end of {block} -->"
     text = "\n\n".join((begin, *paragraphs, end))
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: text, PAGE.read_text()))
+    written, places = pattern.subn(lambda _: text, PAGE.read_text())
+    if places != 1:
+        raise ValueError(f"{PAGE} has no place for the {block}: it needs the lines {begin} and {end}")
+    PAGE.write_text(written)
 
 
 def _markdown(head: list[str], rows: Iterable[list[str]]) -> str:
