@@ -190,6 +190,8 @@ def _notes(cells: Cells, names: list[str]) -> Iterator[str]:
             yield f"No peer is ahead of Usher, connections {at}."
     share = ours.ratio(cells[CEILING, 64].per_s)
     yield f"At 64 connections Usher reaches {share:.2f} of what aiohttp does with nothing published."
+    generator = cells[USHER, 64].generator_cpu.median
+    yield f"At 64 connections of Usher the load generator was busy for {generator:.0%} of one core."
     refused = {name: total for name in names if (total := sum(cells[name, at].refused for at in CONNECTIONS))}
     if refused:
         yield "Answered otherwise than 2xx: " + ", ".join(f"{name} {total:,}" for name, total in refused.items()) + "."

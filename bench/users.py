@@ -21,6 +21,15 @@ _INDEXES: Final = """
 select indexdef, format('drop index %I', indexname) as drop from pg_indexes
 where schemaname = 'public' and tablename = 'users' and indexname <> 'users_pkey'
 """
+_ROOM: Final = "set maintenance_work_mem = '512MB'"
+_DROP_KEYS: Final = """
+alter table users drop constraint users_pkey;
+alter table user_guards drop constraint user_guards_pkey
+"""
+_ADD_KEYS: Final = """
+alter table users add constraint users_pkey primary key (user_id);
+alter table user_guards add constraint user_guards_pkey primary key (user_id)
+"""
 _USERS: Final = """
 insert into users (user_id, email, username, first_name, last_name, photo_url, created_at, updated_at)
 select 'user_' || left(md5(number::text), 27), number || '@example.com', 'name-' || number, 'Ada', 'Lovelace',
@@ -55,11 +64,14 @@ async def _fill(url: str, users: int) -> float:
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(_FILL_TIMEOUT_S):
+            await connection.execute(_ROOM)
             indexes = await connection.fetch(_INDEXES)
             for index in indexes:
                 await connection.execute(index["drop"])
+            await connection.execute(_DROP_KEYS)
             await connection.execute(_USERS, users)
             await connection.execute(_GUARDS, users)
+            await connection.execute(_ADD_KEYS)
             for index in indexes:
                 await connection.execute(index["indexdef"])
             await connection.execute("vacuum analyze users, user_guards")
