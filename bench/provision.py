@@ -26,7 +26,7 @@ QUEUE: Final = queue_of("provision_database")
 POSTGRES: Final = "usher, provider postgres"
 BARE: Final = f"bare create database, {MAX_SESSIONS} at once"
 AT_ONCE: Final = "usher, provider xata, ready at once"
-_PER_S: Final = 16
+_PER_S: Final = 30
 _AT_ONCE_PER_S: Final = 160
 _READY: Final = "select count(*) from databases where state = 'ready' and user_id = any($1)"
 _KEY, _ORGANIZATION = "xau_bench", "org_bench"
