@@ -53,6 +53,11 @@ class Tables:
     existing: Counter[str]
 
 
+def failed(name: str, problem: str) -> Account:
+    """Of a scenario that could not be counted."""
+    return Account(name, 0, 0, 0, 0, 0, 0, 0, None, None, (problem,))
+
+
 async def account(world: World) -> Account:
     """Wait until everything is settled, as long as that may take; then count, whether it is or not."""
     webhooks = {webhook_id: webhook for load in world.loads for webhook_id, webhook in load.accepted.items()}

@@ -3,10 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from tests.chaos.accounting import Account, account
+import asyncpg
+
+from local.errors import ServerError
+from tests.chaos.accounting import Account, account, failed
 from tests.chaos.setup import world
 from tests.chaos.world import Ground, Setting, World
+
+# What does not come about, and what servers and their clients say; TimeoutError is an OSError.
+TROUBLE: Final = (AssertionError, RuntimeError, ServerError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+MAX_TEXT_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +28,24 @@ class Scenario:
 
 
 async def play(scenario: Scenario, ground: Ground) -> Account:
-    """The account of it, also when something on the way did not come about: the servers are mended then."""
-    async with world(scenario.name, scenario.setting, ground) as made:
-        try:
-            await scenario.act(made)
-        except AssertionError as error:
-            made.problems.append(str(error))
-            await asyncio.to_thread(made.mend)
-            made.repaired()
-        return await account(made)
+    """The account of it, also when it could not be set up, or did not come to an end."""
+    try:
+        async with world(scenario.name, scenario.setting, ground) as made:
+            await _act(scenario, made)
+            return await account(made)
+    except TROUBLE as error:
+        return failed(scenario.name, _text(error))
+
+
+async def _act(scenario: Scenario, made: World) -> None:
+    """When something on the way does not come about, the servers are mended, and what has been accepted is counted."""
+    try:
+        await scenario.act(made)
+    except TROUBLE as error:
+        made.problems.append(_text(error))
+        await asyncio.to_thread(made.mend)
+        made.repaired()
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_TEXT_CHARS]
