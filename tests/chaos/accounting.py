@@ -109,8 +109,9 @@ async def _settle(world: World, model: Model) -> float | None:
     async def settled() -> bool:
         return await broker.backlog(world.amqp_url) == 0 and not differences(model, await _tables(world))
 
+    patience_s = max(world.ground.patience_s, world.setting.patience_s)
     try:
-        await eventually(settled, timeout_s=world.ground.patience_s, every_s=0.2)
+        await eventually(settled, timeout_s=patience_s, every_s=0.2)
     except AssertionError:
         return None
     return time.monotonic() - world.repaired_at

@@ -37,7 +37,10 @@ CleanUp = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How the system of a scenario is set up. `proxied`: a TCP proxy between the programs and that server."""
+    """How the system of a scenario is set up. `proxied`: a TCP proxy between the programs and that server.
+
+    `patience_s`: what takes long by design, beyond the patience that a run has with all.
+    """
 
     copies: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class Setting:
     postgres_proxied: bool = False
     amqp_query: str = ""
     on_xata: bool = False
+    patience_s: float = 0.0
     clustered: bool = False
 
 

@@ -7,7 +7,8 @@ from local.xata import Fault, Garbling
 from tests.chaos.scenario import Scenario
 from tests.chaos.world import Setting, World
 
-ON_XATA: Final = Setting(on_xata=True, copies=2)
+# A creation that was sent and never answered is waited for, for more than a minute: it may still come about.
+ON_XATA: Final = Setting(on_xata=True, copies=2, patience_s=240)
 DOWN: Final = (Fault.reset(),)
 HANGING: Final = (Fault.hang(acts=True, probability=0.3), Fault.hang(probability=0.3))
 LYING: Final = (
