@@ -48,6 +48,9 @@ class Origin:
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
         self._ledger = Ledger()
+        # Written in the order they were booked: an acknowledgement of several that overtakes one of a single delivery
+        # would cover it, and the broker closes the channel over a tag that it knows no more.
+        self._writing = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
@@ -70,19 +73,22 @@ class Origin:
 
     async def ack(self, tags: Iterable[int]) -> None:
         """Acknowledge the deliveries `tags` and no other, in as few frames as that takes."""
-        acks = self._ledger.settle(tags)
-        for ack in acks:
-            # Frames are written in their order: the last one's being sent says that all are.
-            await _sent(self._channel.basic_ack(ack.tag, multiple=ack.multiple, wait=ack is acks[-1]))
+        async with self._writing:
+            acks = self._ledger.settle(tags)
+            for ack in acks:
+                # Frames are written in their order: the last one's being sent says that all are.
+                await _sent(self._channel.basic_ack(ack.tag, multiple=ack.multiple, wait=ack is acks[-1]))
 
     async def give_back(self, tag: int) -> None:
-        self._ledger.settle([tag])
-        await _sent(self._channel.basic_nack(tag, requeue=True))
+        async with self._writing:
+            self._ledger.settle([tag])
+            await _sent(self._channel.basic_nack(tag, requeue=True))
 
     async def refuse(self, tag: int) -> None:
         """Have the broker dead-letter a delivery that cannot be copied, since it cannot be read."""
-        self._ledger.settle([tag])
-        await _sent(self._channel.basic_reject(tag, requeue=False))
+        async with self._writing:
+            self._ledger.settle([tag])
+            await _sent(self._channel.basic_reject(tag, requeue=False))
 
 
 class AmqpDelivery:

@@ -19,6 +19,7 @@ from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
 from consumer.consume import one_by_one
+from consumer.delivery import AmqpDelivery, ack_all
 from consumer.intake import Arrived, Intake
 from consumer.subscription import Subscription
 from shared.events import UserEvent
@@ -196,3 +197,26 @@ async def test_what_speaks_no_amqp_is_left_to_aiormq_whole() -> None:
     for part in (ProtocolHeader().marshal(), b"HTTP/1.1 400"):
         intake.data_received(part)
     assert inner.data == ProtocolHeader().marshal() + b"HTTP/1.1 400"
+
+
+async def test_workers_that_acknowledge_at_once_never_overtake_each_other(amqp_url: str) -> None:
+    # Enough at once to fill the library's queue of frames to write, where an order could get lost.
+    await publish(amqp_url, *(user_event() for _ in range(300)))
+    subscription = Subscription("sync_user", addresses=[amqp_url], prefetch=300)
+    task = asyncio.create_task(subscription.link.run())
+    held: list[AmqpDelivery] = []
+    async with asyncio.timeout(60):
+        while len(held) < 300:
+            held += await subscription.take(300)
+    opened_at = subscription.link.state.since
+    shares = [held[start::3] for start in (2, 1, 0)]
+    await asyncio.gather(*(ack_all(share[place : place + 10]) for place in range(0, 100, 10) for share in shares))
+
+    async def nothing_left() -> bool:
+        return subscription.held_since is None and await depth(amqp_url, WORK) == 0
+
+    await eventually(nothing_left, timeout_s=40)
+    assert subscription.link.state.since == opened_at
+    task.cancel()
+    await asyncio.wait([task])
+    await subscription.link.close()
