@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from shared.errors import TopologyError, UsherError
+from shared.refusals import NODE_IS_DOWN
 from shared.topology import LOG_QUEUE
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
 
     Raises:
         TopologyError: there is no log on the broker.
+        LogLostError: its node is not up, or not yet.
     """
     channel = await connection.channel()
     reader = LogReader(channel)
@@ -105,6 +107,8 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
         try:
             await queue.consume(reader.take, arguments={"x-stream-offset": offset})
         except ChannelNotFoundEntity as error:
+            if NODE_IS_DOWN in str(error):
+                raise LogLostError(f"the node that holds {LOG_QUEUE} is not up yet") from error
             raise TopologyError(f"queue {LOG_QUEUE} is missing on the broker: run `usher topology`") from error
         yield reader
     finally:

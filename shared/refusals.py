@@ -8,6 +8,9 @@ ACCESS_REFUSED: Final = 403
 NOT_FOUND: Final = 404
 PRECONDITION_FAILED: Final = 406
 
+# The broker says 404, too, for a queue that exists on a node that is away or has only just begun to start.
+NODE_IS_DOWN: Final = "down or inaccessible"
+
 
 class MayNotConfigureError(TopologyError):
     """The user has no configure rights."""
@@ -15,6 +18,8 @@ class MayNotConfigureError(TopologyError):
 
 def not_seen(code: int, text: str, thing: str) -> TopologyError:
     """Why `thing` ("queue usher.log") could not be looked at."""
+    if code == NOT_FOUND and NODE_IS_DOWN in text:
+        return TopologyError(f"{thing} is on a node of the broker that is not up: {text}")
     if code == NOT_FOUND:
         return TopologyError(f"{thing} is missing on the broker: run `usher topology`")
     if code == ACCESS_REFUSED:

@@ -24,7 +24,7 @@ from local.rabbitmq import RabbitNode
 from shared import migrations, topology
 from shared import postgres as shared_postgres
 from shared.declare import declare
-from tests.support.broker import add_vhost, delete_vhost
+from tests.support.broker import add_vhost, delete_vhost, running_node
 
 _numbers: Final = itertools.count(1)
 _TEMPLATE: Final = "usher_template"
@@ -62,16 +62,8 @@ def _quiet_libraries() -> None:
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
-    node = RabbitNode(
-        tmp_path_factory.mktemp("rabbitmq"),
-        amqp_port=free_port(),
-        management_port=free_port(),
-        user="usher",
-        password="test-password",
-    )
-    node.start()
-    yield node
-    node.stop()
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,27 @@
 """A server goes away under load and comes back: the ingress says so honestly, and every accepted event is applied."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from local.postgres import PostgresCluster
 from local.rabbitmq import RabbitNode
-from tests.support.broker import depth
+from tests.support.broker import depth, running_node
 from tests.support.eventually import eventually
 from tests.support.programs import system
 
 DEAD = ("usher.sync_user.dead", "usher.provision_database.dead", "usher.ingress.dead", "usher.unrouted")
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node of this file alone: what its kills leave behind troubles no other test."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
 
 
 async def _applied(pool: Any, count: int) -> bool:

@@ -1,5 +1,6 @@
 """The proof in short: some of its scenarios, with small loads. `make chaos` plays all of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from local.rabbitmq import RabbitNode
 from tests.chaos.scenario import Scenario, play
 from tests.chaos.scenarios import ALL
 from tests.chaos.world import Ground
+from tests.support.broker import running_node
 
 USERS: Final = 10
 IN_SHORT: Final = (
@@ -20,6 +22,13 @@ IN_SHORT: Final = (
     "consumers_die_copied",
     "no_events",
 )
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node of this file alone: what its kills leave behind troubles no other test."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
 
 
 @pytest.mark.timeout(300)

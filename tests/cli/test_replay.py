@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import aio_pika
@@ -15,7 +16,7 @@ from cli.replaying import Plan, Replay, Wanted
 from local.rabbitmq import RabbitNode
 from shared.events import UserEvent
 from tests.cli.conftest import Usher
-from tests.support.broker import Stored, depth, drain, read_log
+from tests.support.broker import Stored, depth, drain, read_log, running_node
 from tests.support.events import publish, user_event
 from tests.support.eventually import eventually
 from tests.support.tcp_proxy import TcpProxy
@@ -27,6 +28,13 @@ EVERY = frozenset({"user.created", "user.updated", "user.deleted"})
 
 def ids(stored: list[Stored]) -> list[str]:
     return [str(one.properties["message_id"]) for one in stored]
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node of this file alone: what its kills leave behind troubles no other test."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
 
 
 async def emptied(amqp_url: str, *events: UserEvent) -> str:

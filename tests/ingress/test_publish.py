@@ -19,13 +19,20 @@ from shared import topology
 from shared.declare import declare
 from tests.ingress.conftest import StartIngress, running_ingress
 from tests.ingress.sender import Sender
-from tests.support.broker import depth, drain, management
+from tests.support.broker import depth, drain, management, running_node
 from tests.support.eventually import eventually
 from tests.support.tcp_proxy import TcpProxy
 
 QUEUE = "usher.sync_user"
 DEADLINE_S = 5.0
 MARGIN_S = 2.5
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A node of this file alone: what its kills leave behind troubles no other test."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
 
 
 @pytest.fixture

@@ -5,13 +5,27 @@ import json
 import urllib.parse
 import urllib.request
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
+from local.ports import free_port
 from local.rabbitmq import RabbitNode
+
+
+@contextmanager
+def running_node(folder: Path) -> Iterator[RabbitNode]:
+    node = RabbitNode(
+        folder, amqp_port=free_port(), management_port=free_port(), user="usher", password="test-password"
+    )
+    node.start()
+    yield node
+    node.stop()
 
 
 @dataclass(frozen=True, slots=True)
