@@ -1,12 +1,15 @@
 """How fast all copies of the consumer together may ask Xata: one row in Postgres says when the next request leaves.
 
 In: a wish to send. Out: its turn, at even distances, whoever asked. Promise: never more than the rate, however many
-copies; who would have to wait long is sent away (`NotYet`) without taking a turn.
+copies; who would have to wait long is sent away (`NotYet`) without taking a turn. A fast pace is taken in blocks: the
+turns of the next moment, of which those that nobody uses in time are lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 PACE: Final = "pace"
 CREATING: Final = "creating"
+# What one copy may take of the row at a time. After `hold` the others may send on for so long.
+BLOCK_S: Final = 0.05
 
 # clock_timestamp, not now: who waited for the row's lock must not go by the time before. All copies want this one row:
 # its lock is not held until a disk has the turn; what a crash of the server loses of it is a moment's pace.
@@ -38,17 +43,7 @@ on conflict (key) do update set free_at = greatest(row.free_at, excluded.free_at
 """
 _LEFT: Final = "select extract(epoch from free_at - clock_timestamp())::float8 from xata_pace where key = $1"
 
-_LOCK_CREATIONS: Final = "select pg_advisory_xact_lock(hashtextextended('usher.xata.creations.' || $1, 0))"
-_FORGET_OLD: Final = "delete from xata_creations where kind = $1 and created_at < now() - interval '2 hours'"
-_CLAIM: Final = """
-with spent as (
-    select count(*) as spent, extract(epoch from min(created_at) + interval '1 hour' - now())::float8 as first_ends_s
-    from xata_creations where kind = $1 and created_at > now() - interval '1 hour'
-), claimed as (
-    insert into xata_creations (kind) select $1 from spent where spent < $2 returning creation_id
-)
-select creation_id, first_ends_s from spent left join claimed on true
-"""
+_CLAIM: Final = "select claimed, first_ends_s from xata_claim($1, $2)"
 _REFUND: Final = "delete from xata_creations where creation_id = $1"
 
 
@@ -59,6 +54,9 @@ class Pace:
         self._pool = pool
         self._distance_s = 1 / requests_per_s
         self._patience_s = patience_s
+        self._turns_at_once = max(1, int(requests_per_s * BLOCK_S))
+        self._taking = asyncio.Lock()
+        self._next_at = self._last_at = -math.inf
 
     async def turn(self) -> None:
         """Wait until a request may leave.
@@ -66,15 +64,29 @@ class Pace:
         Raises:
             NotYet: that would take longer than is right for a worker.
         """
-        async with postgres.translated():
-            wait_s = await self._pool.fetchval(_TAKE, PACE, self._distance_s, self._patience_s)
-        if wait_s is None:
-            raise NotYet("the pace of requests to Xata is used up", await self._left_s(PACE))
+        async with self._taking:
+            at = max(self._next_at, time.monotonic())
+            if at > self._last_at:
+                at = await self._take_block()
+            self._next_at = at + self._distance_s
+        wait_s = at - time.monotonic()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
+    async def _take_block(self) -> float:
+        """When its first turn is."""
+        async with postgres.translated():
+            lasts_s = self._turns_at_once * self._distance_s
+            wait_s = await self._pool.fetchval(_TAKE, PACE, lasts_s, self._patience_s)
+        if wait_s is None:
+            raise NotYet("the pace of requests to Xata is used up", await self._left_s(PACE))
+        first_at = time.monotonic() + max(0.0, wait_s)
+        self._last_at = first_at + (self._turns_at_once - 1) * self._distance_s
+        return first_at
+
     async def hold(self, seconds: float) -> None:
         """Nobody sends anything for so long: Xata asked for it."""
+        self._last_at = -math.inf
         async with postgres.translated():
             await self._pool.execute(_HOLD, PACE, seconds)
 
@@ -96,15 +108,13 @@ class Pace:
         """
         if cap_per_hour is None:
             return None
-        async with postgres.translated(), self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK_CREATIONS, kind)
-            await connection.execute(_FORGET_OLD, kind)
-            row = await connection.fetchrow(_CLAIM, kind, cap_per_hour)
-        assert row is not None  # noqa: S101 - an aggregate has always one row
-        if row["creation_id"] is None:
+        async with postgres.translated():
+            row = await self._pool.fetchrow(_CLAIM, kind, cap_per_hour)
+        assert row is not None  # noqa: S101 - the function has always one row
+        if row["claimed"] is None:
             wait_s = max(1.0, row["first_ends_s"] or 0.0)
             raise QuotaBlocked(f"{cap_per_hour} {kind} creations an hour are allowed and used up", wait_s)
-        return int(row["creation_id"])
+        return int(row["claimed"])
 
     async def refund(self, claim: int | None) -> None:
         """A creation that Xata refused does not count."""
