@@ -92,8 +92,8 @@ def _event_first(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 def _hush_libraries() -> None:
     # aiormq and aio-pika report every lost connection several times, one of them with the whole URL; BrokerLink says
-    # it once. httpx and aiohttp would log request lines.
+    # it once. aiohttp would log request lines.
     for name in ("aiormq", "aio_pika"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for name in ("httpx", "httpcore", "aiohttp.access", "asyncio"):
+    for name in ("aiohttp.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

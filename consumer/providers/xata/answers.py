@@ -1,7 +1,7 @@
-"""What each answer of Xata's API means: one table from status and text, one from httpx's exceptions, to our errors.
+"""What each answer of Xata's API means: one table from status and text, one from aiohttp's exceptions, to our errors.
 
-Pure. Promise: every status and every exception of httpx has a row, and the error says whether the request may have been
-carried out (`UnclearError`) or certainly was not (all others).
+Pure. Promise: every status and every exception of aiohttp's client has a row, and the error says whether the request
+may have been carried out (`UnclearError`) or certainly was not (all others).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import httpx
+import aiohttp
 
 from consumer.providers.protocol import QuotaBlocked
 from shared.errors import DependencyDown, EffectError, NotYet, PermanentError, ThrottledError, TransientError
@@ -160,17 +160,14 @@ ANSWERS: Final = (
 
 # The first match decides. Above the line nothing was sent; below it the request may have been carried out.
 EXCEPTIONS: Final[tuple[tuple[type[Exception], type[DependencyDown]], ...]] = (
-    (httpx.ConnectTimeout, DependencyDown),
-    (httpx.PoolTimeout, DependencyDown),
-    (httpx.ConnectError, DependencyDown),
-    (httpx.ProxyError, DependencyDown),
-    (httpx.UnsupportedProtocol, DependencyDown),
-    (httpx.LocalProtocolError, DependencyDown),
-    (httpx.InvalidURL, DependencyDown),
+    (aiohttp.ConnectionTimeoutError, DependencyDown),
+    (aiohttp.ClientConnectorError, DependencyDown),
+    (aiohttp.ServerFingerprintMismatch, DependencyDown),
+    (aiohttp.ClientHttpProxyError, DependencyDown),
+    (aiohttp.InvalidURL, DependencyDown),
+    (aiohttp.NonHttpUrlClientError, DependencyDown),
     # ---
-    (httpx.HTTPError, UnclearError),
-    (httpx.StreamError, UnclearError),
-    (httpx.CookieConflict, UnclearError),
+    (aiohttp.ClientError, UnclearError),
     (OSError, UnclearError),  # also TimeoutError, our own deadline
 )
 
@@ -187,7 +184,7 @@ def row_of(answer: Answer) -> Row:
 
 
 def translate(error: Exception) -> DependencyDown | None:
-    """Ours for httpx's `error`; None when it is not httpx's. Never its text, which may quote the request."""
+    """Ours for aiohttp's `error`; None when it is not aiohttp's. Never its text, which may quote the request."""
     for theirs, ours in EXCEPTIONS:
         if isinstance(error, theirs):
             return ours(f"Xata is out of reach: {type(error).__name__}")

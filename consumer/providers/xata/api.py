@@ -7,13 +7,15 @@ says so (`UnclearError`). Keys and connection strings are in no error and no log
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-import httpx
+import aiohttp
 import structlog
 
 from consumer.providers.xata import answers, bodies
@@ -30,44 +32,52 @@ BACKOFF_S: Final = 0.3
 # Longer waits are not for a worker: the retry ladder has them.
 LONGEST_WAIT_S: Final = 5.0
 USERNAME: Final = "xata"
+_CONNECTIONS: Final = 16
+# Shorter than any gateway keeps them, so that no request meets one that is just being closed.
+_KEPT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds per phase. `whole` ends what trickles; a creation provisions before it answers, so it has its own."""
+    """Seconds. `whole` ends what trickles; a creation provisions before it answers, so it has its own.
+
+    `connect` begins when a connection of the pool is free, for which `pool` is waited; `read` is from byte to byte.
+    """
 
     connect: float = 5.0
-    write: float = 5.0
     read: float = 8.0
     pool: float = 5.0
     whole: float = 12.0
     creation: float = 30.0
 
     @property
-    def asking(self) -> httpx.Timeout:
-        return httpx.Timeout(connect=self.connect, write=self.write, read=self.read, pool=self.pool)
+    def asking(self) -> aiohttp.ClientTimeout:
+        return self._phases(self.whole, self.read)
 
     @property
-    def creating(self) -> httpx.Timeout:
-        return httpx.Timeout(connect=self.connect, write=self.write, read=self.creation, pool=self.pool)
+    def creating(self) -> aiohttp.ClientTimeout:
+        return self._phases(self.creation, self.creation)
+
+    def _phases(self, total: float, read: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=total, connect=self.pool + self.connect, sock_connect=self.connect, sock_read=read
+        )
 
 
 class XataApi:
     """`url` and `organization` as in XATA_API_URL and XATA_ORGANIZATION; close it in the end."""
 
     def __init__(self, url: str, key: str, organization: str, *, pace: Pace, timeouts: Timeouts | None = None) -> None:
-        self._timeouts = timeouts or Timeouts()
+        timeouts = timeouts or Timeouts()
+        self._asking, self._creating = timeouts.asking, timeouts.creating
         self._pace = pace
-        self._client = httpx.AsyncClient(
-            base_url=f"{url.rstrip('/')}/organizations/{quote(organization, safe='')}",
-            headers={"Authorization": f"Bearer {key}", "User-Agent": "usher"},
-            timeout=self._timeouts.asking,
-            limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
-            trust_env=False,  # only settings read the environment
-        )
+        self._url = f"{url.rstrip('/')}/organizations/{quote(organization, safe='')}"
+        self._headers = {"Authorization": f"Bearer {key}", "User-Agent": "usher"}
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def regions(self) -> list[str]:
         return await self._get("/regions", bodies.each("regions", bodies.region))
@@ -178,43 +188,57 @@ class XataApi:
         query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
     ) -> T:
-        whole_s = self._timeouts.creation if method == "POST" else self._timeouts.whole
-        phases = self._timeouts.creating if method == "POST" else self._timeouts.asking
+        timeout = self._creating if method == "POST" else self._asking
         try:
-            async with asyncio.timeout(whole_s):
-                response = await self._client.request(method, path, params=query or None, json=body, timeout=phases)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError) as error:
+            async with self._connected().request(
+                method, self._url + path, params=query or None, json=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
             ours = answers.translate(error)
             if ours is None:
                 raise
-            raise ours from error
-        if not response.is_success:
-            raise answers.error_of(_answer(response))
-        return _read(response, reader)
+            # Of the others some print the request with its key.
+            raise ours from (error if isinstance(error, aiohttp.ClientConnectionError) else None)
+        if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            raise answers.error_of(_answer(response, content))
+        return _read(response, content, reader)
+
+    def _connected(self) -> aiohttp.ClientSession:
+        """Made by the first request, as it needs a running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEPT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+            # What is repeated keeps the pace: nothing is sent again behind its back.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no other switch
+        return self._session
 
 
 def _passes(error: Exception) -> bool:
     """Whether it may be over in a moment: nothing reached the server, or somebody else was at it."""
-    return isinstance(error.__cause__, httpx.TransportError) or type(error) is TransientError
+    return isinstance(error.__cause__, aiohttp.ClientConnectionError) or type(error) is TransientError
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _answer(response: aiohttp.ClientResponse, content: bytes) -> Answer:
     try:
-        message = response.json()["message"]
+        message = json.loads(content)["message"]
     except (ValueError, TypeError, KeyError):
         message = ""
     return Answer(
-        response.status_code,
+        response.status,
         message if isinstance(message, str) else "",
         answers.retry_after_s(response.headers.get("retry-after")),
     )
 
 
-def _read(response: httpx.Response, reader: Callable[[Any], T]) -> T:
+def _read(response: aiohttp.ClientResponse, content: bytes, reader: Callable[[Any], T]) -> T:
     try:
-        return reader(response.json() if response.content else None)
+        return reader(json.loads(content) if content else None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"Xata answered {response.status_code} with what Usher cannot read: {type(error).__name__}"
+        text = f"Xata answered {response.status} with what Usher cannot read: {type(error).__name__}"
         raise UnclearError(text, ended=True) from None
 
 

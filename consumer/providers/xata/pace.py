@@ -77,7 +77,7 @@ class Pace:
         """When its first turn is."""
         async with postgres.translated():
             lasts_s = self._turns_at_once * self._distance_s
-            wait_s = await self._pool.fetchval(_TAKE, PACE, lasts_s, self._patience_s)
+            wait_s: float | None = await self._pool.fetchval(_TAKE, PACE, lasts_s, self._patience_s)
         if wait_s is None:
             raise NotYet("the pace of requests to Xata is used up", await self._left_s(PACE))
         first_at = time.monotonic() + max(0.0, wait_s)

@@ -1,10 +1,10 @@
-"""The tables of Xata's answers and httpx's exceptions are complete, and say what happens next."""
+"""The tables of Xata's answers and aiohttp's exceptions are complete, and say what happens next."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import httpx
+import aiohttp
 import pytest
 
 from consumer.providers.protocol import QuotaBlocked
@@ -27,10 +27,13 @@ def _all_subclasses(kind: type[Exception]) -> set[type[Exception]]:
     return {kind} | {deeper for sub in kind.__subclasses__() for deeper in _all_subclasses(sub)}
 
 
-_HTTPX = sorted(
-    {found for name in dir(httpx) if isinstance(found := getattr(httpx, name), type) and issubclass(found, Exception)}
-    | _all_subclasses(httpx.HTTPError)
-    | _all_subclasses(httpx.StreamError),
+_AIOHTTP = sorted(
+    {
+        found
+        for name in dir(aiohttp)
+        if isinstance(found := getattr(aiohttp, name), type) and issubclass(found, aiohttp.ClientError)
+    }
+    | _all_subclasses(aiohttp.ClientError),
     key=str,
 )
 
@@ -42,8 +45,8 @@ def _raised(kind: type[Exception]) -> Exception:
     return error
 
 
-@pytest.mark.parametrize("kind", _HTTPX)
-def test_every_exception_of_httpx_becomes_an_outage(kind: type[Exception]) -> None:
+@pytest.mark.parametrize("kind", _AIOHTTP)
+def test_every_exception_of_the_http_client_becomes_an_outage(kind: type[Exception]) -> None:
     ours = translate(_raised(kind))
 
     assert isinstance(ours, DependencyDown)
@@ -53,13 +56,15 @@ def test_every_exception_of_httpx_becomes_an_outage(kind: type[Exception]) -> No
 @pytest.mark.parametrize(
     "kind",
     [
-        httpx.ConnectTimeout,
-        httpx.ConnectError,
-        httpx.PoolTimeout,
-        httpx.ProxyError,
-        httpx.UnsupportedProtocol,
-        httpx.LocalProtocolError,
-        httpx.InvalidURL,
+        aiohttp.ConnectionTimeoutError,
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientConnectorDNSError,
+        aiohttp.ClientConnectorCertificateError,
+        aiohttp.ClientProxyConnectionError,
+        aiohttp.ServerFingerprintMismatch,
+        aiohttp.ClientHttpProxyError,
+        aiohttp.InvalidURL,
+        aiohttp.NonHttpUrlClientError,
     ],
 )
 def test_what_never_left_is_no_unclear_request(kind: type[Exception]) -> None:
@@ -69,15 +74,13 @@ def test_what_never_left_is_no_unclear_request(kind: type[Exception]) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        httpx.ReadTimeout,
-        httpx.WriteTimeout,
-        httpx.ReadError,
-        httpx.WriteError,
-        httpx.CloseError,
-        httpx.RemoteProtocolError,
-        httpx.DecodingError,
-        httpx.TooManyRedirects,
-        httpx.StreamClosed,
+        aiohttp.SocketTimeoutError,
+        aiohttp.ServerDisconnectedError,
+        aiohttp.ClientConnectionResetError,
+        aiohttp.ClientOSError,
+        aiohttp.ClientPayloadError,
+        aiohttp.ClientResponseError,
+        aiohttp.TooManyRedirects,
         TimeoutError,
         ConnectionResetError,
     ],

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Final
 from unittest.mock import patch
 
-import httpx
+import aiohttp
 import pytest
 
 from consumer.database_state import State
@@ -78,10 +78,10 @@ _OURS: Final[ContextVar[bool]] = ContextVar("ours", default=False)
 
 @contextmanager
 def _killed_at(point: Failpoint, world: World) -> Iterator[None]:
-    request = _wrapped(point, "request", httpx.AsyncClient.request)
+    request = _wrapped(point, "request", aiohttp.ClientSession._request)
     token = _OURS.set(True)
     point.here = _OURS.get  # the stand-in lives in this process too, and goes on living
-    with killed_at(point, world), patch.object(httpx.AsyncClient, "request", request):
+    with killed_at(point, world), patch.object(aiohttp.ClientSession, "_request", request):
         yield
     _OURS.reset(token)
 

@@ -21,7 +21,7 @@ from tests.consumer.provisioning import new_user
 
 REGION: Final = "us-east-1"
 # Everything as in production, only sooner.
-QUICK: Final = Timeouts(connect=2.0, write=2.0, read=2.0, pool=2.0, whole=2.5, creation=2.0)
+QUICK: Final = Timeouts(connect=2.0, read=2.0, pool=2.0, whole=2.5, creation=2.0)
 SOON: Final = Waiting(polls_s=(0.1, 0.1, 0.2), visible_s=20.0, ready_s=60.0, unclear_s=2.5)
 
 
