@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from consumer import readiness
+from consumer import readiness, users
 from consumer.breaker import Probe
 from consumer.consume import Consumer, Effect, Limits, one_by_one
 from consumer.metrics import ConsumerMetrics
@@ -61,7 +61,7 @@ async def _sync_user(
         # One worker: while its statement runs, the next batch comes in; and what it settles is always what came first,
         # so that one acknowledgement covers the batch.
         limits = Limits(workers=1, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
-        yield Parts(SyncUser(pool, settings.consumer_concurrency), {POSTGRES: lambda: postgres.ping(pool)}, limits)
+        yield Parts(SyncUser(pool, settings.consumer_concurrency), {POSTGRES: lambda: users.check(pool)}, limits)
 
 
 @asynccontextmanager

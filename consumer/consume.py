@@ -5,7 +5,7 @@ Promise: a message is acknowledged only after its effect, or after a confirmed c
 
 One message's life: the broker pushes it to the subscription; a worker takes it (with others, when the effect takes
 batches), decodes it, hands the event to the effect, lets `decide` say what follows from the error, and `settle` does
-it. What is done of a batch is acknowledged together; what failed goes its own way, beside the others and after them.
+it. What is done of a batch is acknowledged together; what failed goes its own way, beside those that come after it.
 Workers bound what is done at once, the prefetch bounds what waits.
 
 `Effect`, `Probe` and the protocols of `settle` are seams: behind them stand databases and broker, or models of them.
@@ -106,7 +106,7 @@ class Consumer:
             tasks.create_task(self.breaker.run())
             tasks.create_task(self.presence.run())
             for _ in range(self._limits.workers):
-                tasks.create_task(self._work())
+                tasks.create_task(self._work(tasks))
 
     async def stop(self, deadline_s: float) -> None:
         """Take no more, finish what is under way within `deadline_s`, give the rest back; then cancel `run`."""
@@ -124,16 +124,21 @@ class Consumer:
         for link in (self.subscription.link, self.outbound):
             await link.close()
 
-    async def _work(self) -> None:
+    async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             batch = await self.subscription.take(self._limits.batch)
+            failed: list[Ending] = []
             self._set_busy(self._busy + len(batch))
             try:
-                await self._consume(batch)
+                failed = await self._consume(batch)
             finally:
-                self._set_busy(self._busy - len(batch))
+                self._set_busy(self._busy - len(batch) + len(failed))
+            # Aside: while the broker takes no copies, what failed must not hold up what could be done.
+            for ending in failed:
+                tasks.create_task(self._settle_failed(ending))
 
-    async def _consume(self, batch: Sequence[AmqpDelivery]) -> None:
+    async def _consume(self, batch: Sequence[AmqpDelivery]) -> list[Ending]:
+        """Apply, and settle what is done; returns what failed."""
         decoded = [_decoded(delivery) for delivery in batch]
         errors = iter(await self._applied([event for event in decoded if isinstance(event, UserEvent)]))
         endings = [
@@ -142,8 +147,7 @@ class Consumer:
         ]
         self._note_dependency(endings)
         await self._settle_done([ending for ending in endings if isinstance(ending.outcome, Ack)])
-        failed = (ending for ending in endings if not isinstance(ending.outcome, Ack))
-        await asyncio.gather(*(self._settle_failed(ending) for ending in failed))
+        return [ending for ending in endings if not isinstance(ending.outcome, Ack)]
 
     async def _applied(self, events: list[UserEvent]) -> list[Exception | None]:
         """One error or None for each event."""
@@ -187,8 +191,11 @@ class Consumer:
             log.warning("messages_not_settled", effect=self.name, count=len(endings) - len(there))
 
     async def _settle_failed(self, ending: Ending) -> None:
-        if await self._settle(ending.delivery, ending.outcome):
-            report(self.name, self._metrics, ending)
+        try:
+            if await self._settle(ending.delivery, ending.outcome):
+                report(self.name, self._metrics, ending)
+        finally:
+            self._set_busy(self._busy - 1)
 
     async def _settle(self, delivery: AmqpDelivery, outcome: Outcome) -> bool:
         """Settle; while the broker takes no copy, hold the message and try again. False: it will come again."""

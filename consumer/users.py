@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from shared import postgres
-from shared.errors import PermanentError
+from shared.errors import DependencyDown, PermanentError
 from shared.events import UserEvent
 
 # One statement for any number of users, each at most once: the guards' row locks make concurrent consumers wait for
@@ -75,6 +75,9 @@ select user_id, deleted from won
 # committed while a guard was waited for, and the user would live on.
 REMOVE: Final = "delete from users where user_id = any($1::text[])"
 
+# What writing needs of the tables, asked for without waiting: only who holds a whole table is in its way.
+REACH: Final = "do $$ begin lock table user_guards, users in row exclusive mode nowait; end $$"
+
 # Nobody's fault, and gone when tried again at once: another's transaction was in the way, or the connection was closed.
 _AGAIN_AT_ONCE: Final = (asyncpg.TransactionRollbackError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -123,6 +126,19 @@ async def sync_all(pool: asyncpg.Pool[asyncpg.Record], events: Sequence[UserEven
         except _AGAIN_AT_ONCE:
             won = await _apply(pool, list(kept.values()))
     return [_synced(event, kept, won) for event in events]
+
+
+async def check(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """See whether users can be synced at all.
+
+    Raises:
+        DependencyDown: Postgres is away, or its tables are missing, read-only or locked as a whole.
+    """
+    async with postgres.translated():
+        try:
+            await pool.execute(REACH, timeout=postgres.CONNECT_TIMEOUT_S)
+        except asyncpg.LockNotAvailableError as error:
+            raise DependencyDown("somebody holds a lock on a whole table: user_guards or users") from error
 
 
 def _synced(event: UserEvent, kept: dict[str, UserEvent], won: set[str]) -> Synced:

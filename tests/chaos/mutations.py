@@ -76,12 +76,12 @@ def _breaker_off() -> None:
 def _ack_before_effect() -> None:
     at_work = consume.Consumer._consume
 
-    async def ack_first(self: Any, batch: Any) -> None:
+    async def ack_first(self: Any, batch: Any) -> Any:
         for delivery in batch:
             await delivery.ack()
         self._settler = Settler(self._settler.queue, self._settler.copy, _ack_none)
         acked: list[Any] = [Wrapped(delivery, ack=_nothing) for delivery in batch]
-        await at_work(self, acked)
+        return await at_work(self, acked)
 
     async def _ack_none(_deliveries: Any) -> None:
         pass

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.consume import Effect, Limits, one_by_one
 from shared import topology
+from shared.broker import BrokerLink
 from shared.declare import declare
 from shared.errors import DependencyDown, NotYet, PermanentError, ThrottledError, TransientError
 from shared.events import UserEvent
@@ -250,6 +251,25 @@ async def test_what_one_worker_acknowledges_together_leaves_out_what_another_is_
         await eventually(lambda: len(stuck) + len(done) == 30)
     again = await _waiting_in(amqp_url, WORK, len(stuck))
     assert sorted(stored.properties["message_id"] for stored in again) == sorted(stuck)
+
+
+async def test_what_cannot_be_copied_holds_up_nothing_but_itself(amqp_url: str) -> None:
+    done: set[str] = set()
+
+    async def effect(events: Sequence[UserEvent]) -> list[Exception | None]:
+        done.update(event.id for event in events)
+        return [PermanentError("bad") if event.id == "msg_bad" else None for event in events]
+
+    consumer = make_consumer(effect, [amqp_url], limits=Limits(workers=1, batch=10))
+    consumer.outbound = BrokerLink(["amqp://127.0.0.1:1/"], name="nobody there")
+    await publish(amqp_url, user_event(event_id="msg_bad"))
+    async with running(consumer, stop_s=0.1):
+        await eventually(lambda: "msg_bad" in done)
+        await publish(amqp_url, *(user_event(event_id=f"msg_{number}") for number in range(30)))
+        await eventually(lambda: len(done) == 31)
+        await eventually(lambda: consumer.in_flight == 1, what="only the bad one is held")
+    (again,) = await _waiting_in(amqp_url, WORK, 1)
+    assert again.properties["message_id"] == "msg_bad"
 
 
 async def test_no_more_events_are_at_work_at_once_than_there_are_workers(amqp_url: str) -> None:

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.sync_user import SyncUser
-from consumer.users import Synced, greatest, sync, sync_all
-from shared.errors import PermanentError, TransientError
+from consumer.users import Synced, check, greatest, sync, sync_all
+from shared import postgres
+from shared.errors import DependencyDown, PermanentError, TransientError
 from shared.events import UserEvent
 from shared.postgres import create_pool
 from tests.support.events import user_event
@@ -122,6 +123,46 @@ async def test_a_user_whose_guard_somebody_holds_locked_delays_the_others_by_one
         assert [type(result) for result in results] == [type(None), TransientError, type(None)]
         assert sorted(await _emails(pool)) == ["user_a", "user_locked", "user_z"]
     assert await SyncUser(impatient)(batch) == [None] * 3
+
+
+async def test_a_table_that_somebody_locks_as_a_whole_is_an_outage_and_no_attempt(pool: Any, impatient: Any) -> None:
+    batch = [user_event(user=f"user_{name}") for name in "abc"]
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("lock table users in access exclusive mode")
+        for events in (batch, batch[:1]):
+            assert {type(result) for result in await SyncUser(impatient)(events)} == {DependencyDown}
+        with pytest.raises(DependencyDown, match="lock"):
+            await check(impatient)
+    await check(impatient)
+    assert await SyncUser(impatient)(batch) == [None] * 3
+
+
+async def test_one_statement_that_never_ends_is_its_users_own_trouble_and_no_outage(
+    pool: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pool.execute("""
+        create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(300); return new; end $$;
+        create trigger slow before insert on users for each row when (new.user_id = 'user_bad')
+        execute function slow();
+    """)
+    monkeypatch.setattr(postgres, "COMMAND_TIMEOUT_S", 2.0)
+    hasty = await create_pool(database_url, max_size=10, name="hasty")
+    results = await SyncUser(hasty)([user_event(user=f"user_{name}") for name in ("a", "bad", "z")])
+    await hasty.close()
+    assert [type(result) for result in results] == [type(None), TransientError, type(None)]
+    assert sorted(await _emails(pool)) == ["user_a", "user_z"]
+
+
+async def test_an_outage_that_only_writing_meets_is_not_asked_about_for_each_user(pool: Any) -> None:
+    await pool.execute("""
+        create sequence asked;
+        create function full_disk() returns trigger language plpgsql as $$
+        begin perform nextval('asked'); raise exception 'no space' using errcode = 'disk_full'; end $$;
+        create trigger full_disk before insert on user_guards for each statement execute function full_disk();
+    """)
+    results = await SyncUser(pool, apart=4)([user_event(user=f"user_{number}") for number in range(40)])
+    assert {type(result) for result in results} == {DependencyDown}
+    assert await pool.fetchval("select last_value from asked") < 12
 
 
 async def _conflicts(pool: Any, times: int) -> None:
