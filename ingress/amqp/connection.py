@@ -5,6 +5,7 @@ Promise: every publish gets its outcome by its deadline, whatever the broker or 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -54,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._silent_beats = 0
         self._beating: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._sweep_due = math.inf
         self._aborting: asyncio.TimerHandle | None = None
         self._calm = asyncio.Event()
         self._calm.set()
@@ -76,8 +78,8 @@ class Connection(asyncio.Protocol):
             return outcome
         tag = self._confirms.expect(outcome, deadline)
         self._write(message.envelope.frames(tag, message, self._max_frame_bytes))
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_at(deadline, self._sweep)
+        if deadline < self._sweep_due:
+            self._sweep_at(deadline)
         return outcome
 
     async def unblocked(self) -> None:
@@ -198,6 +200,8 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _block(self, reason: str) -> None:
+        if self.lost.done():
+            return
         self.blocked = reason or "an alarm"
         self._confirms.hurry(self._loop.time() + BLOCKED_TIMEOUT_S)
         self._calm.clear()
@@ -227,11 +231,14 @@ class Connection(asyncio.Protocol):
         self._sweep_later()
 
     def _sweep_later(self) -> None:
+        deadline = self._confirms.next_deadline()
+        self._sweep_at(math.inf if deadline is None else max(deadline, self._loop.time() + SWEEP_S))
+
+    def _sweep_at(self, due: float) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        deadline = self._confirms.next_deadline()
-        soonest = self._loop.time() + SWEEP_S
-        self._sweeping = None if deadline is None else self._loop.call_at(max(deadline, soonest), self._sweep)
+        self._sweep_due = due
+        self._sweeping = None if due == math.inf else self._loop.call_at(due, self._sweep)
 
     def _write(self, data: bytes) -> None:
         if not self._out:
@@ -241,13 +248,16 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         data = b"".join(self._out)
         self._out.clear()
-        self._transport.write(data)
+        # One that was closed in the meantime takes nothing more: uvloop raises.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def _end(self, reason: str) -> bool:
         """Let everybody know that it is over; False if they knew."""
         if self.lost.done():
             return False
         self.lost.set_result(reason)
+        self.blocked = None  # nobody will say that it is over
         for timer in (self._beating, self._sweeping):
             if timer is not None:
                 timer.cancel()

@@ -95,6 +95,8 @@ class ScriptedBroker:
                 return commands.Channel.OpenOk()
             case commands.Confirm.Select():
                 return commands.Confirm.SelectOk()
+            case commands.Connection.Close():
+                return commands.Connection.CloseOk()
             case _:
                 return None
 

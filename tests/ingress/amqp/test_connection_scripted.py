@@ -12,6 +12,7 @@ from ingress.amqp.address import Address
 from ingress.amqp.confirms import REFUSED
 from ingress.amqp.connection import MAX_UNSENT_BYTES
 from ingress.amqp.handshake import connect
+from ingress.process import loop_factory
 from tests.ingress.amqp.conftest import connected, publish
 from tests.ingress.amqp.scripted_broker import ScriptedBroker, scripted
 from tests.support.eventually import eventually
@@ -90,6 +91,31 @@ async def test_a_deadline_passed_while_others_are_confirmed_ends_only_that_publi
         await eventually(lambda: broker.published == 3)
         broker.send(commands.Basic.Ack(3, multiple=True))
         assert await after is None
+
+
+async def test_a_deadline_before_that_of_an_earlier_publish_is_kept() -> None:
+    async with scripted() as broker, connected(url(broker)) as connection:
+        patient = publish(connection, "q", timeout_s=3600)
+        assert await asyncio.wait_for(publish(connection, "q", timeout_s=0.1), 40) == "not confirmed in time"
+        assert await patient == "the connection to the broker was lost: no confirm within the deadline"
+
+
+def test_a_question_on_a_connection_that_is_gone_makes_no_noise() -> None:
+    noise: list[dict[str, object]] = []
+
+    async def ask_after_the_end() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+        async with scripted() as broker, connected(url(broker)) as connection:
+            connection.abort("the test says so")
+            await connection.gone
+            with pytest.raises(ConnectionError, match="the test says so"):
+                await connection.ask(commands.Channel.Open(), commands.Channel.OpenOk, 2)
+            await asyncio.sleep(0)
+
+    # asyncio's own loop passes over what is written to a closed connection, uvloop does not.
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(ask_after_the_end())
+    assert noise == []
 
 
 async def test_a_silent_connection_is_noticed_by_its_heartbeat() -> None:
