@@ -30,7 +30,7 @@ _PER_S: Final = 30
 _AT_ONCE_PER_S: Final = 160
 _READY: Final = "select count(*) from databases where state = 'ready' and user_id = any($1)"
 _KEY, _ORGANIZATION = "xau_bench", "org_bench"
-_REGION: Final = "us-east-1"
+_REGION: Final = "eu-central-1"
 
 
 async def run(bench: Bench) -> Section:
@@ -80,6 +80,7 @@ async def _at_once(bench: Bench, events: list[UserEvent]) -> Drained:
             "XATA_ORGANIZATION": _ORGANIZATION,
             "XATA_PROJECT_PREFIX": "bench-",
             "XATA_DEFAULT_REGION": _REGION,
+            "XATA_TEMPLATES": f"{_REGION}=template",
             "XATA_REQUESTS_PER_S": "100000",
         }
         return await _provisioned(bench, events, settings)
@@ -101,8 +102,8 @@ def _section(rates: dict[str, Series], costs: dict[str, Series]) -> Section:
     rows = [[name, series.text(1), costs[name].text(1)] for name, series in rates.items()]
     return Section(
         "provision_database: databases from a full queue",
-        "One consumer with its default concurrency. The stand-in for Xata has every branch healthy at once, and behind "
-        "all of them one real database, so that what is measured is Usher.",
+        "One consumer with its default concurrency. The stand-in for Xata has every branch healthy at once, born with "
+        "the schema of a template, so that what is measured is Usher.",
         tables=[Table(["", "databases/s", "CPU of the consumer, ms each"], rows)],
         targets=list(_targets(rates)),
         samples={name: series.samples for name, series in rates.items()},

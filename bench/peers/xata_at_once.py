@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+from consumer.providers.xata.templates import MADE_BY_USHER
 from local.xata import Behaviour, XataStandIn
 from local.xata.databases import Databases
 
@@ -52,6 +53,9 @@ async def _serve() -> None:
     )
     stand_in._databases = stand_in._provisioning._databases = OneDatabase(os.environ["DATABASE_URL"])  # noqa: SLF001
     async with stand_in:
+        # As Usher makes one, where the users are: its children are born with the schema.
+        template = await stand_in.add_branch(stand_in.add_project("bench-1"), "template", region="eu-central-1")
+        stand_in.branch(template).description = MADE_BY_USHER
         await stop.wait()
 
 
