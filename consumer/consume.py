@@ -127,15 +127,28 @@ class Consumer:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             batch = await self.subscription.take(self._limits.batch)
-            failed: list[Ending] = []
             self._set_busy(self._busy + len(batch))
-            try:
-                failed = await self._consume(batch)
-            finally:
-                self._set_busy(self._busy - len(batch) + len(failed))
-            # Aside: while the broker takes no copies, what failed must not hold up what could be done.
-            for ending in failed:
-                tasks.create_task(self._settle_failed(ending))
+            together, alone = self._parted(batch)
+            for delivery in alone:
+                tasks.create_task(self._finish([delivery], tasks))
+            if together:
+                await self._finish(together, tasks)
+
+    def _parted(self, batch: list[AmqpDelivery]) -> tuple[list[AmqpDelivery], list[AmqpDelivery]]:
+        """What was handed out before may be what ended its consumer: it shares no batch, for nobody to end with it."""
+        if self._limits.batch == 1:
+            return batch, []
+        return [one for one in batch if not one.deliveries], [one for one in batch if one.deliveries]
+
+    async def _finish(self, batch: Sequence[AmqpDelivery], tasks: asyncio.TaskGroup) -> None:
+        failed: list[Ending] = []
+        try:
+            failed = await self._consume(batch)
+        finally:
+            self._set_busy(self._busy - len(batch) + len(failed))
+        # Aside: while the broker takes no copies, what failed must not hold up what could be done.
+        for ending in failed:
+            tasks.create_task(self._settle_failed(ending))
 
     async def _consume(self, batch: Sequence[AmqpDelivery]) -> list[Ending]:
         """Apply, and settle what is done; returns what failed."""

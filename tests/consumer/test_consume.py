@@ -431,6 +431,27 @@ async def test_a_message_that_was_handed_out_again_and_again_counts_as_crashed(a
     assert stored.headers.get("x-delivery-count", 0) == 0  # the copy begins anew
 
 
+async def test_what_shared_a_batch_with_an_event_that_ends_its_consumer_is_applied_the_next_time(amqp_url: str) -> None:
+    sizes, done = list[int](), set[str]()
+
+    async def effect(events: Sequence[UserEvent]) -> list[Exception | None]:
+        sizes.append(len(events))
+        if any(event.id == "msg_0" for event in events):
+            await asyncio.Event().wait()  # until the consumer ends
+        done.update(event.id for event in events)
+        return [None] * len(events)
+
+    limits = Limits(workers=1, batch=20)
+    await publish(amqp_url, *(user_event(event_id=f"msg_{number}") for number in range(20)))
+    async with running(make_consumer(effect, [amqp_url], limits=limits), stop_s=0.1):
+        await eventually(lambda: sizes)
+    async with running(make_consumer(effect, [amqp_url], limits=limits), stop_s=0.1) as consumer:
+        await eventually(lambda: len(done) == 19)
+        await eventually(lambda: consumer.in_flight == 1)
+    (again,) = await _waiting_in(amqp_url, WORK, 1)
+    assert again.properties["message_id"] == "msg_0"
+
+
 async def test_the_brokers_own_limit_dead_letters_what_nobody_can_take(amqp_url: str) -> None:
     await publish(amqp_url, user_event(event_id="msg_killer"))
     async with await aio_pika.connect(amqp_url) as connection:
