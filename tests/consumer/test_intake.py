@@ -208,6 +208,8 @@ async def test_workers_that_acknowledge_at_once_never_overtake_each_other(amqp_u
     async with asyncio.timeout(60):
         while len(held) < 300:
             held += await subscription.take(300)
+    # Deliveries can come before the link counts as open, which is when `since` is set.
+    await eventually(lambda: subscription.link.state.open)
     opened_at = subscription.link.state.since
     shares = [held[start::3] for start in (2, 1, 0)]
     await asyncio.gather(*(ack_all(share[place : place + 10]) for place in range(0, 100, 10) for share in shares))
