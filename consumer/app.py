@@ -39,7 +39,7 @@ ANNOUNCE_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0
 POSTGRES: Final = "postgres"
 # As many events as one statement takes at once: more gain little, and the last of them waits for all.
-SYNC_BATCH: Final = 200
+SYNC_BATCH: Final = 100
 # A user's row that somebody holds locked costs the other users of its batch no more than this.
 LOCK_TIMEOUT_S: Final = 2.0
 
@@ -58,9 +58,9 @@ async def _sync_user(
     settings: ConsumerSettings, _outbound: BrokerLink, _registry: CollectorRegistry
 ) -> AsyncIterator[Parts]:
     async with _pool(settings, "usher sync_user", lock_timeout_s=LOCK_TIMEOUT_S) as pool:
-        # One worker: while its statement runs, the next batch comes in; and what it settles is always what came first,
-        # so that one acknowledgement covers the batch.
-        limits = Limits(workers=1, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
+        # Two workers: while Postgres commits for one, the other one prepares its batch. More bring nothing, and what is
+        # settled out of its order costs acknowledgements.
+        limits = Limits(workers=2, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
         yield Parts(SyncUser(pool, settings.consumer_concurrency), {POSTGRES: lambda: users.check(pool)}, limits)
 
 
