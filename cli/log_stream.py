@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from shared.errors import TopologyError, UsherError
-from shared.refusals import NODE_IS_DOWN
+from shared.refusals import NO_REPLICA, NODE_IS_DOWN
 from shared.topology import LOG_QUEUE
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
 
     Raises:
         TopologyError: there is no log on the broker.
-        LogLostError: its node is not up, or not yet.
+        LogLostError: its node is not up, or not yet, or this one has no replica of it.
     """
     channel = await connection.channel()
     reader = LogReader(channel)
@@ -110,6 +110,10 @@ async def opened(connection: AbstractConnection, offset: Offset) -> AsyncIterato
             if NODE_IS_DOWN in str(error):
                 raise LogLostError(f"the node that holds {LOG_QUEUE} is not up yet") from error
             raise TopologyError(f"queue {LOG_QUEUE} is missing on the broker: run `usher topology`") from error
+        except ChannelPreconditionFailed as error:
+            if NO_REPLICA in str(error):
+                raise LogLostError(f"this node has no replica of {LOG_QUEUE}, or not yet: ask another one") from error
+            raise
         yield reader
     finally:
         with suppress(*CONNECTION_EXCEPTIONS):

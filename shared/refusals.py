@@ -10,6 +10,8 @@ PRECONDITION_FAILED: Final = 406
 
 # The broker says 404, too, for a queue that exists on a node that is away or has only just begun to start.
 NODE_IS_DOWN: Final = "down or inaccessible"
+# A stream is read at a node that has it; one that was killed has it again some time after it has started.
+NO_REPLICA: Final = "does not have a replica"
 
 
 class MayNotConfigureError(TopologyError):

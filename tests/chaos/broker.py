@@ -4,13 +4,12 @@ A connection for each look, because the broker is what is being broken.
 """
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelPreconditionFailed
 
 from shared.topology import (
     EFFECTS,
@@ -23,8 +22,10 @@ from shared.topology import (
     retry_queue_of,
 )
 from tests.support.broker import Stored, drain, stored
+from tests.support.eventually import eventually
 
 QUIET_S: Final = 1.5
+REPLICA_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.2
 LOOK_TIMEOUT_S: Final = 5.0
 WORK: Final = tuple(queue_of(effect) for effect in EFFECTS)
@@ -68,17 +69,33 @@ async def dead_letters(amqp_url: str) -> dict[str, list[Stored]]:
 
 
 async def logged(amqp_url: str) -> list[Stored]:
-    """All user events in the log stream: read from the first until nothing more comes."""
+    """All user events in the log stream; a node that was killed takes a while to have its replica again."""
+    found: list[Stored] = []
+
+    async def read() -> bool:
+        found[:] = await _logged(amqp_url)
+        return True
+
+    await eventually(read, timeout_s=REPLICA_S, every_s=0.5, what="the log stream to read")
+    return found
+
+
+async def _logged(amqp_url: str) -> list[Stored]:
+    """Read from the first until nothing more comes."""
     found: list[Stored] = []
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=500)
         queue = await channel.get_queue(LOG_QUEUE, ensure=False)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with queue.iterator(arguments={"x-stream-offset": "first"}, timeout=QUIET_S) as entries:
                 async for entry in entries:
                     found.append(stored(entry))
                     await entry.ack()
+        except TimeoutError:
+            pass
+        except ChannelPreconditionFailed as error:
+            raise AssertionError(str(error)) from error
     return [entry for entry in found if (entry.properties["type"] or "").startswith("user.")]
 
 

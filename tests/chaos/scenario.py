@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
+from aiormq.exceptions import AMQPError
 
 from local.errors import ServerError
 from tests.chaos.accounting import Account, account, failed
@@ -13,7 +14,15 @@ from tests.chaos.setup import world
 from tests.chaos.world import Ground, Setting, World
 
 # What does not come about, and what servers and their clients say; TimeoutError is an OSError.
-TROUBLE: Final = (AssertionError, RuntimeError, ServerError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+TROUBLE: Final = (
+    AssertionError,
+    RuntimeError,
+    ServerError,
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    AMQPError,
+)
 MAX_TEXT_CHARS: Final = 300
 
 
