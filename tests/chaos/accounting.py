@@ -68,7 +68,7 @@ async def account(world: World) -> Account:
     tables = await _tables(world)
     dead = await broker.dead_letters(world.amqp_url)
     dead_ids = {queue: {letter.properties["message_id"] for letter in letters} for queue, letters in dead.items()}
-    logged = Counter(entry.properties["message_id"] for entry in await broker.logged(world.amqp_url))
+    logged = Counter(entry.properties["message_id"] for entry in await broker.logged(world.amqp_url, webhooks))
     lost = {webhook.message_id for webhook in webhooks.values() if is_lost(webhook, tables, model, dead_ids)}
     given_up = {letter for letters in dead_ids.values() for letter in letters}
     return Account(

@@ -4,7 +4,9 @@ A connection for each look, because the broker is what is being broken.
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Collection
 from typing import Final
 
 import aio_pika
@@ -68,15 +70,19 @@ async def dead_letters(amqp_url: str) -> dict[str, list[Stored]]:
     return {queue: await drain(amqp_url, queue) for queue in DEAD}
 
 
-async def logged(amqp_url: str) -> list[Stored]:
-    """All user events in the log stream; a node that was killed takes a while to have its replica again."""
+async def logged(amqp_url: str, accepted: Collection[str]) -> list[Stored]:
+    """All user events in the log stream, once it has all `accepted` ids, else when there is no more hope of them.
+
+    A node that was killed or cut off has its replica again some time after it has started, and its end later still.
+    """
     found: list[Stored] = []
 
     async def read() -> bool:
         found[:] = await _logged(amqp_url)
-        return True
+        return {entry.properties["message_id"] for entry in found} >= set(accepted)
 
-    await eventually(read, timeout_s=REPLICA_S, every_s=0.5, what="the log stream to read")
+    with contextlib.suppress(AssertionError):
+        await eventually(read, timeout_s=REPLICA_S, every_s=0.5)
     return found
 
 

@@ -15,6 +15,7 @@ from consumer.consume import Consumer
 from consumer.delivery import AmqpDelivery
 from consumer.ledger import Acknowledgement, Ledger
 from consumer.outcome import Outcome, Retry, decide
+from consumer.report import Ending
 from consumer.settle import Settler
 from ingress.amqp.link import PublisherLink
 from ingress.publish import Publisher
@@ -74,9 +75,9 @@ def retry_by_requeue(patch: pytest.MonkeyPatch) -> None:
 def acked_when_cancelled(patch: pytest.MonkeyPatch) -> None:
     work = Consumer._consume
 
-    async def acked(self: Consumer, batch: Sequence[AmqpDelivery]) -> None:
+    async def acked(self: Consumer, batch: Sequence[AmqpDelivery]) -> list[Ending]:
         try:
-            await work(self, batch)
+            return await work(self, batch)
         except asyncio.CancelledError:
             with contextlib.suppress(*CONNECTION_EXCEPTIONS):
                 for delivery in batch:
