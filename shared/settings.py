@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from yarl import URL
 
 from shared.durations import parse_duration
 from shared.errors import SettingsError
@@ -25,7 +26,9 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-_ENCODE: Final = "in user and password, write each of / # ? @ : % , as % and its two hex digits, for example %23 for #"
+_ENCODE: Final = (
+    "in user and password, write each of / # ? @ : % , \\ as % and its two hex digits, for example %23 for #"
+)
 
 
 def _amqp_addresses(value: SecretStr) -> SecretStr:
@@ -34,9 +37,19 @@ def _amqp_addresses(value: SecretStr) -> SecretStr:
             raise ValueError(
                 f"write amqp://user:password@host:5672/vhost (several nodes separated by commas); {_ENCODE}"
             )
-        if not _well_formed(address.strip()) or not urlsplit(address.strip()).hostname:
+        if not _well_formed(address.strip()) or not _fit_for_amqp(address.strip()):
             raise ValueError(f"is no address that can be read: {_ENCODE}")
     return value
+
+
+def _fit_for_amqp(address: str) -> bool:
+    """Whether there is a host to look up, and the AMQP library can take the address apart."""
+    host = urlsplit(address).hostname or ""
+    try:
+        host.encode("idna")
+        return bool(host and URL(address).host)
+    except ValueError:
+        return False
 
 
 def _postgres_address(value: SecretStr) -> SecretStr:

@@ -18,6 +18,8 @@ from shared.settings import BrokerSettings, DatabaseSettings
         "amqp://",
         "amqp://usher:password@one:5672,amqp://usher:password@two:port",
         "amqp://usher:pass,word@localhost:5672/",
+        "amqp://usher:pass\\word@localhost:5672/",
+        "amqp://usher:password@one..two:5672/",
     ],
 )
 def test_a_brokers_address_that_cannot_be_read_is_a_problem_that_does_not_show_it(
