@@ -103,7 +103,7 @@ def test_a_process_accepts_the_settings_that_it_is_given(service: str, monkeypat
         if value is not None:
             monkeypatch.setenv(name, filled_in(value))
     monkeypatch.setenv("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    SETTINGS[service].read()
+    assert isinstance(SETTINGS[service].read(), SETTINGS[service])
 
 
 def test_everything_published_is_published_on_loopback_only() -> None:

@@ -141,6 +141,7 @@ async def test_a_session_in_the_template_database_is_not_in_the_way(
 
     await made(provider, wanted)
 
+    assert wanted.name in {found.name for found in await provider.inventory()}
     await connection.close()
 
 
@@ -226,6 +227,7 @@ async def test_copies_that_need_the_template_at_once_make_one(
 
     for each in wanted:
         await copies[0].delete(each)
+    assert len(await _without_templates(admin)) == 1
 
 
 async def test_a_login_that_may_only_create_databases_is_enough(

@@ -236,7 +236,10 @@ class TestThrottled:
     ) -> None:
         stand_in.behaviour.requests_per_window, stand_in.behaviour.rate_window_s = 5, 1.0
 
-        await asyncio.gather(*(api.branches(project) for _ in range(10)))
+        answers = await asyncio.gather(*(api.branches(project) for _ in range(10)))
+
+        assert answers == [[]] * 10
+        assert len(stand_in.requests) > 10  # some were refused, and came again
 
 
 class TestRefused:

@@ -232,12 +232,14 @@ class TestDeleting:
         assert await account.placement(wanted) is None
 
     async def test_a_deletion_in_a_project_that_is_gone_succeeds(
-        self, stand_in: XataStandIn, xata: XataProvider, wanted: UserDatabase
+        self, account: Account, stand_in: XataStandIn, xata: XataProvider, wanted: UserDatabase
     ) -> None:
         gone = stand_in.add_project("gone")
         stand_in.cloud.delete_project(gone)
 
         await xata.delete(UserDatabase(wanted.user_id, wanted.name, None, gone, "q0c8h2m1tq7k5l9a3v6n4b2d1e"))
+
+        assert await account.placement(wanted) is None
 
     async def test_other_users_are_left_alone(self, stand_in: XataStandIn, xata: XataProvider) -> None:
         one, other = new_wish(), new_wish()
