@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cli.settings import OperatorSettings
 
 HEALTH_TIMEOUT_S: Final = 3.0
+SUPERVISOR: Final = "usher up"
 
 _MIGRATED: Final = "select to_regclass('schema_migrations') is not null"
 _USERS: Final = "select count(*) from users"
@@ -97,18 +98,33 @@ async def look(settings: OperatorSettings) -> Overview:
         Address("Postgres", _places(settings.database_url, 5432), tables.trouble),
     ]
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Overview(now, [*addresses, *servers], broker, tables, _deaths(settings))
+    ledger = _ledger(settings)
+    deaths = ledger.deaths if ledger else {}
+    return Overview(now, [*addresses, *servers, *_supervisor(ledger)], broker, tables, deaths)
 
 
-def _deaths(settings: OperatorSettings) -> dict[str, Deaths]:
-    """What has died under the `usher up` that runs the system, by part; empty when it is nobody's or another's."""
+def _ledger(settings: OperatorSettings) -> Ledger | None:
+    """What the `usher up` that runs the system has written down; None when it is nobody's or another's."""
     found = env_file(Path.cwd())
     if found is None or settings.amqp_url is None:
-        return {}
+        return None
     if read_env(found.parent).get("AMQP_URL") != settings.amqp_url.get_secret_value():
-        return {}
-    ledger = Ledger.load(found.parent)
-    return ledger.deaths if ledger.supervisor_alive() else {}
+        return None
+    return Ledger.load(found.parent)
+
+
+def _supervisor(ledger: Ledger | None) -> list[Address]:
+    """`usher up` itself. It takes its ledger away when it ends: one without its process is one that was killed."""
+    if ledger is None or ledger.supervisor is None:
+        return []
+    process = f"process {ledger.supervisor.pid}"
+    if ledger.supervisor_alive():
+        return [Address(SUPERVISOR, process)]
+    left = dict.fromkeys(entry.name for entry in ledger.entries if entry.process())
+    if not left:
+        return [Address(SUPERVISOR, process, "was killed, and nothing of it runs any more: run `usher up`")]
+    trouble = f"was killed, and what dies is not started again (still running: {', '.join(left)})"
+    return [Address(SUPERVISOR, process, f"{trouble}: run `usher up` to start anew, or `usher down`")]
 
 
 async def _addresses(settings: OperatorSettings) -> list[Address]:

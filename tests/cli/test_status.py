@@ -9,11 +9,12 @@ from typing import Any
 
 import aio_pika
 import asyncpg
+import psutil
 import pytest
 from aiohttp import web
 
 from local.env import write_env
-from local.ledger import Deaths, Ledger
+from local.ledger import Deaths, Entry, Ledger
 from shared.messages import event_message
 from tests.cli.conftest import Usher
 from tests.support.broker import depth
@@ -258,3 +259,28 @@ async def test_what_died_under_the_usher_up_that_runs_the_system_is_counted_and_
     assert ours.json["deaths"]["sync_user"]["times"] == 2
     assert "died 2 times: sync_user" in plain.out
     assert others.json["deaths"] == {}
+
+
+@pytest.mark.parametrize("left", [True, False])
+async def test_an_usher_up_that_was_killed_is_down_and_it_says_what_goes_on_without_it(
+    usher: Usher, tmp_path: Path, both: tuple[str, str], *, left: bool
+) -> None:
+    killed = await asyncio.create_subprocess_exec("sleep", "600")
+    home = tmp_path / ".usher"
+    home.mkdir()
+    write_env(home, {"AMQP_URL": both[0], "DATABASE_URL": both[1]})
+    ledger = Ledger(home, Entry.of("usher up", psutil.Process(killed.pid)), ready=True)
+    ledger.record(*([Entry.of("sync_user", psutil.Process())] if left else []))
+
+    before = await usher("status", "--json")
+    killed.kill()
+    await killed.wait()
+    after, plain = await usher("status", "--json"), await usher("status")
+
+    assert (before.code, before.json["troubles"]) == (0, [])
+    assert after.code == plain.code == 1
+    (trouble,) = after.json["troubles"]
+    assert trouble.startswith("usher up: was killed")
+    assert ("still running: sync_user)" in trouble, "nothing of it runs" in trouble) == (left, not left)
+    assert "`usher up`" in trouble
+    assert trouble in plain.out
