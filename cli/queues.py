@@ -60,6 +60,12 @@ class Broker:
     others: dict[str, int | None] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def given_up(self) -> dict[str, int]:
+        """How many lie in each queue that should be empty; those that are."""
+        dead = {dead_queue_of(queue_of(work.effect)): work.dead for work in self.work}
+        return {name: count for name, count in {**dead, **self.others}.items() if count}
+
 
 async def look(connection: AbstractConnection) -> Broker:
     """Count what lies in every queue."""

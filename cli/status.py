@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from rich.console import Group
@@ -21,35 +21,45 @@ if TYPE_CHECKING:
 
 WATCH_EVERY_S: Final = 2.0
 NOTHING: Final = "-"
+# Apart from 1, so that a script can tell an outage from something that waits for a decision.
+EXIT_GIVEN_UP: Final = 3
 
 
 def status(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when all is up but dead letters lie.")] = False,
 ) -> None:
     """Show addresses, queues, consumers, users and databases.
 
     Works while parts are down: it names them. The oldest waiting event is told by the log, so it is about right.
+    Dead letters, unrouted events and webhooks kept aside are shown, but the system is up with them: only --strict has
+    an exit code for them, for cron jobs and monitors that shall notice.
 
     [bold]Examples[/bold]
 
         usher status
         usher status --watch
+        usher status --strict > /dev/null || echo "have a look"
         usher status --json | jq '.broker.work[] | {effect, waiting, dead}'
 
-    Exit codes: 0 everything that is known of is up, 1 something is down or missing, 2 misused, 130 stopped with Ctrl-C.
+    Exit codes: 0 everything that is known of is up, 1 something is down or missing, 2 misused, 3 with --strict:
+    everything is up, but something was given up and waits (`usher dead ls`), 130 stopped with Ctrl-C.
     """
     settings = OperatorSettings.find()
     if settings.amqp_url is None and settings.database_url is None:
         # Nothing is known of: this says what to set.
         settings.broker_addresses()
-    if terminal.run(_watch(settings, json=json) if watch else _show(settings, json=json)):
+    overview = terminal.run(_watch(settings, json=json) if watch else _show(settings, json=json))
+    if overview.troubles:
         raise typer.Exit(1)
+    if strict and overview.broker.given_up:
+        raise typer.Exit(EXIT_GIVEN_UP)
 
 
-async def _show(settings: OperatorSettings, *, json: bool) -> list[str]:
-    """Print one overview; returns the troubles."""
+async def _show(settings: OperatorSettings, *, json: bool) -> "Overview":
+    """Print one overview."""
     from cli.overview import look
 
     overview = await look(settings)
@@ -57,10 +67,10 @@ async def _show(settings: OperatorSettings, *, json: bool) -> list[str]:
         terminal.print_json(as_json(overview))
     else:
         terminal.out().print(view(overview))
-    return overview.troubles
+    return overview
 
 
-async def _watch(settings: OperatorSettings, *, json: bool) -> list[str]:
+async def _watch(settings: OperatorSettings, *, json: bool) -> NoReturn:
     from rich.live import Live
 
     from cli.overview import look
@@ -76,7 +86,8 @@ async def _watch(settings: OperatorSettings, *, json: bool) -> list[str]:
 
 
 def as_json(overview: "Overview") -> dict[str, object]:
-    return {"ok": not overview.troubles, "troubles": overview.troubles, **asdict(overview)}
+    told = {"ok": not overview.troubles, "troubles": overview.troubles, "given_up": overview.broker.given_up}
+    return {**told, **asdict(overview)}
 
 
 def view(overview: "Overview") -> "RenderableType":
@@ -84,6 +95,7 @@ def view(overview: "Overview") -> "RenderableType":
     parts: list[RenderableType] = [_addresses(overview), *_deaths(overview), _queues(overview), _kept_aside(overview)]
     if overview.tables.trouble is None:
         parts.append(_tables(overview.tables))
+    parts += _given_up(overview)
     parts += [f"[red]✗[/red] {escape(trouble)}" for trouble in overview.troubles]
     return Group(*parts) if overview.troubles else Group(*parts, "[green]✓[/green] everything that is known of is up")
 
@@ -122,6 +134,12 @@ def _queues(overview: "Overview") -> Table:
 
 def _kept_aside(overview: "Overview") -> str:
     return "   ".join(f"{name}: {_figure(count, bad=bool(count))}" for name, count in overview.broker.others.items())
+
+
+def _given_up(overview: "Overview") -> list[str]:
+    given_up = overview.broker.given_up
+    lying = ", ".join(f"{count:,} in {name}" for name, count in given_up.items())
+    return [f"[yellow]![/yellow] given up, waiting for a decision: {lying}; look with `usher dead ls`"] if lying else []
 
 
 def _tables(tables: "Tables") -> Table:

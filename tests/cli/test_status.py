@@ -97,6 +97,35 @@ async def test_waiting_retrying_and_dead_messages_are_counted_and_none_is_touche
         await first.ack()
 
 
+@pytest.mark.parametrize("queue", ["usher.provision_database.dead", "usher.unrouted", "usher.ingress.dead"])
+async def test_what_was_given_up_is_told_and_has_an_exit_code_of_its_own_for_who_asks_for_it(
+    usher: Usher, both: tuple[str, str], queue: str
+) -> None:
+    empty = await usher("status", "--strict", "--json")
+    async with await aio_pika.connect(both[0]) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(event_message(user_event()), queue)
+
+    strict, plain = await usher("status", "--strict", "--json"), await usher("status")
+
+    assert (empty.code, empty.json["given_up"]) == (0, {})
+    assert (strict.code, strict.json["ok"], strict.json["given_up"]) == (3, True, {queue: 1})
+    assert plain.code == 0
+    assert f"1 in {queue}; look with `usher dead ls`" in plain.out
+
+
+async def test_what_is_down_comes_before_what_was_given_up(
+    usher: Usher, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMQP_URL", amqp_url)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://a:secret-word@127.0.0.1:1/x")
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(event_message(user_event()), "usher.sync_user.dead")
+
+    assert (await usher("status", "--strict")).code == 1
+
+
 async def test_the_oldest_waiting_event_is_told_from_the_log(usher: Usher, both: tuple[str, str]) -> None:
     amqp_url, _ = both
     await publish(amqp_url, *(user_event("user.created", event_id=f"msg_{number}") for number in range(5)))
