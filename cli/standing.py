@@ -74,4 +74,5 @@ def event_of(body: bytes) -> UserEvent | None:
 
 
 def _compared(letter: DeadLetter) -> bool:
-    return letter.failed_in == queue_of(EFFECT)
+    """What is no event of a user's has nothing to be compared with."""
+    return letter.failed_in == queue_of(EFFECT) and event_of(letter.message.body) is not None

@@ -209,6 +209,23 @@ async def test_a_letter_that_a_newer_state_has_overtaken_is_shown_as_superseded(
     assert done.json["superseded"] == ["msg_old"]
 
 
+@pytest.mark.parametrize("body", [b"not JSON", b'{"id": "msg_x", "type": "user.updated", "data": {"version": 1}}'])
+async def test_of_a_letter_without_a_user_nothing_is_said_about_what_supersedes_it(
+    usher: Usher, amqp_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setenv("AMQP_URL", amqp_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(aio_pika.Message(body, message_id="msg_x"), SYNC_DEAD)
+
+    shown, parsed = await usher("dead", "show", "msg_x"), await usher("dead", "show", "msg_x", "--json")
+
+    assert shown.code == parsed.code == 0
+    assert "superseded" not in shown.out
+    assert parsed.json["superseded"] is None
+
+
 async def test_without_postgres_it_is_not_known_whether_one_is_superseded(usher: Usher, put: Put) -> None:
     await put(SYNC_DEAD, user_event(event_id="msg_x"))
 
