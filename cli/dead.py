@@ -38,7 +38,8 @@ def ls(
     """List dead letters, grouped by queue, effect, reason and error.
 
     Errors that differ in ids and numbers only are one trouble. Looking changes nothing: every letter stays where it
-    is. While a listing runs, others do not see the letters.
+    is. While a listing runs, others do not see the letters. A message without an id has one made up from what it says
+    (letter_…): the same every time, and all that takes an id takes it.
 
     [bold]Examples[/bold]
 
@@ -64,7 +65,9 @@ def ls(
 
 @verbs.command("show")
 def show(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event id, as `dead ls --each` names it.")],
+    letter_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As `dead ls` names it: the event's id, else one made up (letter_…).")
+    ],
     *,
     queue: QueueOption = None,
     body: Annotated[bool, typer.Option("--body", help="Also what the event says. That is personal data.")] = False,
@@ -86,7 +89,7 @@ def show(
     """
     from cli.standing import of_letters
 
-    letters, unseen = terminal.run(read(choice(queue, event_ids=[event_id]), quiet=json))
+    letters, unseen = terminal.run(read(choice(queue, ids=[letter_id]), quiet=json))
     standing = terminal.run(of_letters(letters))
     for letter in letters:
         if json:
@@ -95,7 +98,7 @@ def show(
             print_letter(letter, standing.sentence(letter), body=body)
     print_unseen(unseen)
     if not letters:
-        terminal.err().print(f"no dead letter has the event id {event_id}")
+        terminal.err().print(f"no dead letter has the id {letter_id}")
         raise typer.Exit(1)
 
 

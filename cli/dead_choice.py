@@ -18,7 +18,9 @@ QueueOption = Annotated[
 ]
 ReasonOption = Annotated[str | None, typer.Option(help="Only this reason, as `dead ls` names it.")]
 UserOption = Annotated[str | None, typer.Option(help="Only events about this user id.")]
-IdOption = Annotated[list[str] | None, typer.Option("--id", help="Only this event id; may be given several times.")]
+IdOption = Annotated[
+    list[str] | None, typer.Option("--id", help="Only this id, as `dead ls` names it; may be given several times.")
+]
 SinceOption = Annotated[
     str | None, typer.Option(help="Only what failed since: how long ago (30m, 2h), or a time (2026-11-20T14:30Z).")
 ]
@@ -36,7 +38,7 @@ class Choice:
 
     def as_json(self) -> dict[str, object]:
         """As it stands in the record of what an operator did."""
-        chosen = {"reason": self.wanted.reason, "user_id": self.wanted.user_id, "ids": list(self.wanted.event_ids)}
+        chosen = {"reason": self.wanted.reason, "user_id": self.wanted.user_id, "ids": list(self.wanted.ids)}
         since = self.wanted.since.isoformat() if self.wanted.since else None
         return {"queues": list(self.queues), **chosen, "since": since}
 
@@ -45,13 +47,13 @@ def choice(
     queue: str | None,
     reason: str | None = None,
     user: str | None = None,
-    event_ids: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
     since: str | None = None,
 ) -> Choice:
     from cli.dead_letters import DEAD_QUEUES, Filter
     from cli.moments import moment
 
-    wanted = Filter(reason, user, tuple(event_ids or ()), moment(since, "--since") if since else None)
+    wanted = Filter(reason, user, tuple(ids or ()), moment(since, "--since") if since else None)
     return Choice(DEAD_QUEUES if queue is None else (_queue_named(queue),), wanted)
 
 

@@ -39,7 +39,7 @@ def discard(
     reason: ReasonOption = None,
     user: UserOption = None,
     since: SinceOption = None,
-    event_id: IdOption = None,
+    letter_id: IdOption = None,
     everything: AllOption = False,
     limit: LimitOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -58,7 +58,7 @@ def discard(
 
     Exit codes: 0 done or nothing to do, 1 failed or answered no, 2 misused, 130 stopped with Ctrl-C.
     """
-    chosen = choice(queue, reason, user, event_id, since)
+    chosen = choice(queue, reason, user, letter_id, since)
     refuse_by_accident(chosen, everything=everything, queue=queue)
     letters, unseen = terminal.run(read(chosen, quiet=json))
     groups = groups_of(letters if limit is None else letters[:limit])
@@ -92,7 +92,7 @@ async def _discard(chosen: Choice, groups: Sequence[dict[str, Any]], path: Path)
                 await _take(addresses, chosen, agreed, file, taken)
             finally:
                 act.outcome = {"discarded": len(taken)}
-                act.event_ids = [letter.event_id for letter in taken if letter.event_id]
+                act.event_ids = [letter.id for letter in taken]
     return len(taken)
 
 

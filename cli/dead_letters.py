@@ -7,6 +7,7 @@ what was not acknowledged lies where it lay as soon as the reader is closed.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +33,10 @@ REDRIVES: Final = "redrives"
 EFFECT_DEAD_QUEUES: Final = tuple(dead_queue_of(queue_of(effect)) for effect in EFFECTS)
 DEAD_QUEUES: Final = (*EFFECT_DEAD_QUEUES, INGRESS_DEAD_QUEUE, UNROUTED)
 
+# Of letters whose message has no id: the queues for what nobody understands hold such.
+MADE_UP: Final = "letter_"
+MADE_UP_DIGITS: Final = 16
+
 MAX_PREFETCH: Final = 65_000  # AMQP counts it in 16 bits
 SILENCE_S: Final = 3.0
 
@@ -55,6 +60,11 @@ class DeadLetter:
     message: AbstractIncomingMessage
 
     @property
+    def id(self) -> str:
+        """What it is asked for by: its event's id; where it has none, one made of what it is, the same every time."""
+        return self.event_id or made_up_id(self.queue, self.type, self.message.body)
+
+    @property
     def effect(self) -> str | None:
         """The effect that gave it up; None for what never came to one."""
         return next((effect for effect in EFFECTS if queue_of(effect) == self.failed_in), None)
@@ -65,7 +75,7 @@ class DeadLetter:
         return (self.history[-1].at if self.history else None) or self.first_failed_at
 
     def as_json(self) -> dict[str, Any]:
-        names = ("queue", "effect", "failed_in", "event_id", "type", "user_id", "reason", "error", "attempt")
+        names = ("id", "queue", "effect", "failed_in", "event_id", "type", "user_id", "reason", "error", "attempt")
         history = ("first_failed_at", "failed_at", "redriven_at", "redrives")
         told = {name: getattr(self, name) for name in (*names, *history)}
         return {**told, "history": [asdict(failure) for failure in self.history]}
@@ -77,20 +87,20 @@ class Filter:
 
     reason: str | None = None
     user_id: str | None = None
-    event_ids: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     since: datetime | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
         return (
             (self.reason is None or letter.reason == self.reason)
             and (self.user_id is None or letter.user_id == self.user_id)
-            and (not self.event_ids or letter.event_id in self.event_ids)
+            and (not self.ids or letter.id in self.ids)
             and (self.since is None or _not_before(letter.failed_at, self.since))
         )
 
     @property
     def takes_all(self) -> bool:
-        return self.reason is None and self.user_id is None and not self.event_ids and self.since is None
+        return self.reason is None and self.user_id is None and not self.ids and self.since is None
 
 
 class Reader:
@@ -193,6 +203,12 @@ def letter_of(queue: str, message: AbstractIncomingMessage) -> DeadLetter:
         history=_history(queue, headers, death),
         message=message,
     )
+
+
+def made_up_id(queue: str, event_type: str | None, body: bytes) -> str:
+    """Letters that agree in all of this share it: nothing that matters tells them apart."""
+    content = b"\n".join((queue.encode(), (event_type or "").encode(), body))
+    return f"{MADE_UP}{hashlib.sha256(content).hexdigest()[:MADE_UP_DIGITS]}"
 
 
 def _brokers_doing(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def redrive(
     reason: ReasonOption = None,
     user: UserOption = None,
     since: SinceOption = None,
-    event_id: IdOption = None,
+    letter_id: IdOption = None,
     everything: AllOption = False,
     limit: LimitOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="At most so many a second.")] = None,
@@ -66,7 +66,7 @@ def redrive(
     from cli.redrive import WHY_WEBHOOKS_STAY
     from shared.topology import INGRESS_DEAD_QUEUE
 
-    chosen = choice(queue, reason, user, event_id, since)
+    chosen = choice(queue, reason, user, letter_id, since)
     refuse_by_accident(chosen, everything=everything, queue=queue)
     if chosen.queues == (INGRESS_DEAD_QUEUE,):
         raise typer.BadParameter(WHY_WEBHOOKS_STAY, param_hint="--queue")
@@ -101,8 +101,8 @@ class Work:
         return [letter for result in self.results.values() for letter in result.sent]
 
     @property
-    def stuck(self) -> list[tuple[str, str | None, str]]:
-        return [(queue, *each) for queue, result in self.results.items() for each in result.stuck]
+    def stuck(self) -> "list[tuple[DeadLetter, str]]":
+        return [each for result in self.results.values() for each in result.stuck]
 
     @property
     def again(self) -> "list[DeadLetter]":
@@ -131,7 +131,7 @@ class Work:
                 await self._send_back(addresses, quiet=quiet)
             finally:
                 act.outcome = self.figures()
-                act.event_ids = [letter.event_id for letter in self.sent if letter.event_id]
+                act.event_ids = [letter.id for letter in self.sent]
         self.standing = await of_letters(self.sent)
 
     async def _send_back(self, addresses: list[str], *, quiet: bool) -> None:
@@ -175,8 +175,8 @@ def _report(work: Work, *, json: bool) -> None:
     terminal.out().print(
         f"{figures['redriven']} sent back, {figures['left']} left, {figures['stuck']} could not be sent back."
     )
-    _print_some([f"{queue} {event_id}: {why}" for queue, event_id, why in work.stuck])
-    _print_some([f"{each.queue} {each.event_id}: failed again: {each.error or each.reason}" for each in work.again])
+    _print_some([f"{each.queue} {each.id}: {why}" for each, why in work.stuck])
+    _print_some([f"{each.queue} {each.id}: failed again: {each.error or each.reason}" for each in work.again])
     _print_superseded(work)
     if work.webhooks:
         from cli.redrive import WHY_WEBHOOKS_STAY
@@ -198,7 +198,7 @@ def _print_superseded(work: Work) -> None:
 
 def _superseded(work: Work) -> list[str]:
     standing = work.standing
-    return [letter.event_id or "?" for letter in work.sent if standing and standing.superseded(letter)]
+    return [letter.id for letter in work.sent if standing and standing.superseded(letter)]
 
 
 def _as_json(work: Work) -> dict[str, object]:
@@ -206,7 +206,9 @@ def _as_json(work: Work) -> dict[str, object]:
     return {
         "redriven": len(work.sent),
         "left": work.left,
-        "stuck": [{"queue": queue, "event_id": event_id, "why": why} for queue, event_id, why in work.stuck],
+        "stuck": [
+            {"queue": each.queue, "id": each.id, "event_id": each.event_id, "why": why} for each, why in work.stuck
+        ],
         "failed_again": [letter.as_json() for letter in work.again],
         "superseded": _superseded(work) if known else None,
         "webhooks_left": work.webhooks,

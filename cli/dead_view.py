@@ -31,7 +31,7 @@ _FOLDED: Final = re.compile(
 
 
 def groups_of(letters: Sequence[DeadLetter]) -> list[dict[str, Any]]:
-    """One entry per queue, effect, reason and error; `example` is the event id of the oldest.
+    """One entry per queue, effect, reason and error; `example` is the id of the oldest.
 
     Errors that differ in ids and numbers only are one trouble: of those, `error` has the folded form.
     """
@@ -48,7 +48,7 @@ def groups_of(letters: Sequence[DeadLetter]) -> list[dict[str, Any]]:
             "count": len(members),
             "oldest": min(letter.first_failed_at or "" for letter in members) or None,
             "newest": max(letter.first_failed_at or "" for letter in members) or None,
-            "example": members[0].event_id,
+            "example": members[0].id,
         }
         for (queue, effect, reason, error), members in grouped.items()
     ]
@@ -97,7 +97,7 @@ def _plain(value: object) -> object:
 
 
 def print_groups(groups: Sequence[dict[str, Any]]) -> None:
-    table = Table("queue", "effect", "reason", "count", "oldest", "newest", "error", "an event id")
+    table = Table("queue", "effect", "reason", "count", "oldest", "newest", "error", "an id")
     for group in groups:
         cells = ("queue", "effect", "reason", "count", "oldest", "newest", "error", "example")
         table.add_row(*(escape(str(group[name] if group[name] is not None else NOTHING)) for name in cells))
@@ -110,7 +110,7 @@ def print_letters(letters: Sequence[DeadLetter]) -> None:
     for letter in letters:
         where = (letter.first_failed_at, letter.queue, letter.reason, f"attempt {letter.attempt or NOTHING}")
         redrives = f"redriven {letter.redrives}x" if letter.redrives else None
-        what = (letter.type or "no event", letter.user_id, letter.event_id, redrives)
+        what = (letter.type or "no event", letter.user_id, letter.id, redrives)
         print("  ".join(str(part) for part in (*where, *what) if part))
 
 

@@ -57,7 +57,7 @@ class Redriven:
 
     sent: list[DeadLetter] = field(default_factory=list)
     left: int = 0
-    stuck: list[tuple[str | None, str]] = field(default_factory=list)
+    stuck: list[tuple[DeadLetter, str]] = field(default_factory=list)
     again: list[DeadLetter] = field(default_factory=list)
 
     @property
@@ -164,7 +164,7 @@ class Redrive:
                 await letter.message.ack()
                 self.result.sent.append(letter)
             else:
-                self.result.stuck.append((letter.event_id, trouble))
+                self.result.stuck.append((letter, trouble))
             self._on_each()
         finally:
             self._free.release()

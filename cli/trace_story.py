@@ -142,7 +142,7 @@ def _attempts(letter: DeadLetter, effect: str | None) -> Iterator[Line]:
 
 def _grave(letter: DeadLetter) -> str:
     then = "show" if letter.queue == INGRESS_DEAD_QUEUE else "redrive --id"
-    return f"given up ({letter.reason}), lies in {letter.queue}: usher dead {then} {letter.event_id}"
+    return f"given up ({letter.reason}), lies in {letter.queue}: usher dead {then} {letter.id}"
 
 
 def _due(waiting: Waiting) -> Line:

@@ -13,14 +13,16 @@ from typing import Any
 
 import aio_pika
 import pytest
+from yarl import URL
 
 from consumer.users import sync
+from local.rabbitmq import RabbitNode
 from shared.events import UserEvent
 from shared.history import Failure, failures, noted
 from shared.messages import event_message
 from shared.topology import INGRESS_DEAD_QUEUE, UNROUTED
 from tests.cli.conftest import Usher
-from tests.support.broker import Stored, depth, drain, read_log
+from tests.support.broker import Stored, depth, drain, management, read_log
 from tests.support.events import user_event
 from tests.support.eventually import eventually
 
@@ -479,6 +481,32 @@ async def test_a_letter_that_is_no_event_is_not_given_its_queue_as_a_type(usher:
     (line, _) = (await usher("dead", "ls", "--each")).out.splitlines()
 
     assert line.split("  ")[-2:] == ["no event", "msg_x"]
+
+
+@pytest.mark.usefixtures("put")
+async def test_letters_without_an_id_have_one_made_up_that_stays_and_can_be_used(
+    usher: Usher, rabbit: RabbitNode, amqp_url: str
+) -> None:
+    for kind, body in (("user.waved", "{}"), ("user.waved", "[]"), ("user.nodded", "{}")):
+        # As the management UI publishes: our client's library gives an id to every message that has none.
+        message = {"routing_key": kind, "properties": {}, "payload": body, "payload_encoding": "string"}
+        vhost = URL(amqp_url).path.removeprefix("/")
+        await asyncio.to_thread(management, rabbit, "POST", f"exchanges/{vhost}/usher.events/publish", message)
+
+    first, again = await usher("dead", "ls", "--json"), await usher("dead", "ls", "--each")
+    made_up = [letter["id"] for letter in first.json["letters"]]
+    shown = await usher("dead", "show", made_up[1], "--json")
+    stuck = await usher("dead", "redrive", "--id", made_up[1], "--json")
+    gone = await usher("dead", "discard", "--id", made_up[1], "--yes")
+
+    assert len(set(made_up)) == 3
+    assert all(each.startswith("letter_") for each in made_up)
+    assert first.json["groups"][0]["example"] == made_up[0]
+    assert [line.split("  ")[-1] for line in again.out.splitlines()[:3]] == made_up
+    assert (shown.json["body"], shown.json["event_id"]) == ("[]", None)
+    assert [each["id"] for each in stuck.json["stuck"]] == [made_up[1]]
+    assert gone.code == 0, gone.err
+    assert [one.body for one in await drain(amqp_url, UNROUTED)] == [b"{}", b"{}"]
 
 
 @pytest.mark.usefixtures("put")
