@@ -12,6 +12,7 @@ from cli.dead_choice import (
     SinceOption,
     UserOption,
     choice,
+    print_missing,
     read,
 )
 from cli.dead_discard import discard
@@ -96,10 +97,10 @@ def show(
             terminal.print_json({**whole(letter), "superseded": standing.superseded(letter)})
         else:
             print_letter(letter, standing.sentence(letter), body=body)
-    print_unseen(unseen)
     if not letters:
-        terminal.err().print(f"no dead letter has the id {letter_id}")
+        print_missing([letter_id], unseen)
         raise typer.Exit(1)
+    print_unseen(unseen)
 
 
 verbs.command("redrive")(redrive)

@@ -1,12 +1,14 @@
 """Which dead letters a verb is about: the options, what they mean, and reading what they choose."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from cli import terminal
+from cli.dead_view import print_unseen
 from cli.settings import OperatorSettings
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ class Choice:
     queues: tuple[str, ...]
     wanted: "Filter"
 
+    def missing(self, found: "Iterable[DeadLetter]") -> list[str]:
+        """The ids that were asked for and are none of those that were `found`."""
+        ids = {letter.id for letter in found}
+        return [wanted for wanted in dict.fromkeys(self.wanted.ids) if wanted not in ids]
+
     def as_json(self) -> dict[str, object]:
         """As it stands in the record of what an operator did."""
         chosen = {"reason": self.wanted.reason, "user_id": self.wanted.user_id, "ids": list(self.wanted.ids)}
@@ -63,6 +70,15 @@ def refuse_by_accident(chosen: Choice, *, everything: bool, queue: str | None) -
         raise typer.BadParameter("say which (--queue, --reason, --user, --since, --id), or --all")
     if narrowed and everything:
         raise typer.BadParameter("--all means every dead letter: leave it away, or the filters")
+
+
+def print_missing(ids: Sequence[str], unseen: int) -> None:
+    for each in ids:
+        terminal.err().print(
+            escape(f"No dead letter that was asked for has the id {each}: see `usher dead ls --each`.")
+        )
+    if ids:
+        print_unseen(unseen)
 
 
 async def read(chosen: Choice, *, quiet: bool) -> "tuple[list[DeadLetter], int]":

@@ -22,6 +22,7 @@ from cli.dead_choice import (
     SinceOption,
     UserOption,
     choice,
+    print_missing,
     read,
     refuse_by_accident,
 )
@@ -56,25 +57,30 @@ def discard(
         usher dead discard --queue ingress
         usher dead discard --reason undecodable --yes --export /secure/undecodable.jsonl
 
-    Exit codes: 0 done or nothing to do, 1 failed or answered no, 2 misused, 130 stopped with Ctrl-C.
+    Exit codes: 0 done or nothing to do, 1 failed, answered no, or no letter has an id that was given (the others are
+    discarded all the same), 2 misused, 130 stopped with Ctrl-C.
     """
     chosen = choice(queue, reason, user, letter_id, since)
     refuse_by_accident(chosen, everything=everything, queue=queue)
     letters, unseen = terminal.run(read(chosen, quiet=json))
+    missing = chosen.missing(letters)
     groups = groups_of(letters if limit is None else letters[:limit])
     total = sum(group["count"] for group in groups)
     if not json:
         print_groups(groups)
         print_unseen(unseen)
+    print_missing(missing, unseen if json else 0)
     path = export or Path(f"usher-dead-letters-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl")
     question = f"Discard {counted(total, 'dead letter')} (kept in {path})?"
     if total and not yes and not typer.confirm(question, err=True):
         raise typer.Exit(1)
     discarded = terminal.run(_discard(chosen, groups, path), level="info") if total else 0
     if json:
-        terminal.print_json({"discarded": discarded, "export": str(path) if total else None})
+        terminal.print_json({"discarded": discarded, "missing": missing, "export": str(path) if total else None})
     else:
         terminal.out().print(f"{discarded} discarded" + (f", kept in {path}" if total else ""))
+    if missing:
+        raise typer.Exit(1)
 
 
 async def _discard(chosen: Choice, groups: Sequence[dict[str, Any]], path: Path) -> int:

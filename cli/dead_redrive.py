@@ -17,6 +17,7 @@ from cli.dead_choice import (
     SinceOption,
     UserOption,
     choice,
+    print_missing,
     refuse_by_accident,
 )
 from cli.dead_view import counted
@@ -60,8 +61,8 @@ def redrive(
         usher dead redrive --user user_2abc
         usher dead redrive --all --since 2h --rate 50
 
-    Exit codes: 0 all sent back, 1 some could not be or failed again (they are named), 2 misused, 130 stopped with
-    Ctrl-C.
+    Exit codes: 0 all sent back, 1 some could not be, failed again, or no letter has an id that was given (they are
+    named), 2 misused, 130 stopped with Ctrl-C.
     """
     from cli.redrive import WHY_WEBHOOKS_STAY
     from shared.topology import INGRESS_DEAD_QUEUE
@@ -76,7 +77,7 @@ def redrive(
     finally:
         # After a Ctrl-C or a lost connection too: what was sent back has been sent back.
         _report(work, json=json)
-    if work.stuck or work.again:
+    if work.stuck or work.again or work.missing:
         raise typer.Exit(1)
 
 
@@ -90,7 +91,9 @@ class Work:
         self.results: dict[str, Redriven] = {}
         self.standing: Standing | None = None
         self.webhooks = 0
-        self._sweeping = chosen.queues != queues and chosen.wanted.takes_all
+        # Ids that were asked for and are nowhere.
+        self.missing: list[str] = []
+        self._webhooks_stay = chosen.queues != queues
         self._chosen = Choice(queues, chosen.wanted)
         self._limit = limit
         self._rate = rate
@@ -139,7 +142,7 @@ class Work:
         from cli.redrive import Redrive
 
         async with connections.broker(addresses) as connection:
-            if self._sweeping:
+            if self._webhooks_stay and self._chosen.wanted.takes_all:
                 self.webhooks = await _webhooks(connection)
             with terminal.progress(shown=not quiet) as bar:
                 for queue in self._chosen.queues:
@@ -156,6 +159,26 @@ class Work:
                     await work.run(connection, queue)
                     if self.again:
                         return
+            if not self._at_the_limit:
+                await self._look_for_missing(connection)
+
+    @property
+    def _at_the_limit(self) -> bool:
+        """Then nobody has looked at what lies behind."""
+        return self._limit is not None and len(self.sent) + len(self.stuck) >= self._limit
+
+    async def _look_for_missing(self, connection: Any) -> None:
+        from cli.dead_letters import opened
+        from cli.redrive import WHY_WEBHOOKS_STAY, Redriven
+        from shared.topology import INGRESS_DEAD_QUEUE
+
+        self.missing = self._chosen.missing([*self.sent, *(letter for letter, _ in self.stuck)])
+        if self.missing and self._webhooks_stay:
+            async with opened(connection, INGRESS_DEAD_QUEUE) as letters:
+                asked = [letter async for letter in letters.rest() if self._chosen.wanted.takes(letter)]
+            stay = [(letter, WHY_WEBHOOKS_STAY) for letter in asked]
+            self.results[INGRESS_DEAD_QUEUE] = Redriven(stuck=stay, unseen=letters.unseen)
+            self.missing = [each for each in self._chosen.missing(asked) if each in self.missing]
 
 
 async def _webhooks(connection: Any) -> int:
@@ -177,6 +200,7 @@ def _report(work: Work, *, json: bool) -> None:
     )
     _print_some([f"{each.queue} {each.id}: {why}" for each, why in work.stuck])
     _print_some([f"{each.queue} {each.id}: failed again: {each.error or each.reason}" for each in work.again])
+    print_missing(work.missing, sum(result.unseen for result in work.results.values()))
     _print_superseded(work)
     if work.webhooks:
         from cli.redrive import WHY_WEBHOOKS_STAY
@@ -209,6 +233,7 @@ def _as_json(work: Work) -> dict[str, object]:
         "stuck": [
             {"queue": each.queue, "id": each.id, "event_id": each.event_id, "why": why} for each, why in work.stuck
         ],
+        "missing": work.missing,
         "failed_again": [letter.as_json() for letter in work.again],
         "superseded": _superseded(work) if known else None,
         "webhooks_left": work.webhooks,

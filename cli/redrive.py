@@ -53,10 +53,12 @@ class Redriven:
     """What became of the letters of one queue.
 
     `stuck` could not be sent back, and why; they lie where they were. `again` failed anew while it was watched.
+    `unseen` of those that are left were in somebody else's hands.
     """
 
     sent: list[DeadLetter] = field(default_factory=list)
     left: int = 0
+    unseen: int = 0
     stuck: list[tuple[DeadLetter, str]] = field(default_factory=list)
     again: list[DeadLetter] = field(default_factory=list)
 
@@ -114,6 +116,7 @@ class Redrive:
                         raise first from several
                     raise
                 self.result.left += letters.unseen
+                self.result.unseen = letters.unseen
         finally:
             with suppress(*CONNECTION_EXCEPTIONS):
                 await outbound.close()

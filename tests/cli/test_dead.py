@@ -246,6 +246,42 @@ async def test_an_id_that_is_nowhere_fails(usher: Usher) -> None:
     assert "msg_nowhere" in done.err
 
 
+@pytest.mark.parametrize("verb", ["redrive", "discard"])
+async def test_an_id_that_no_letter_has_is_named_and_fails_and_the_others_go(
+    usher: Usher, put: Put, amqp_url: str, verb: str
+) -> None:
+    await put(SYNC_DEAD, *events(2))
+    sure = ["--yes"] if verb == "discard" else []
+
+    nothing = await usher("dead", verb, "--id", "msg_nowhere", *sure)
+    done = await usher("dead", verb, "--id", "msg_nowhere", "--id", "msg_1", *sure, "--json")
+
+    assert (nothing.code, done.code) == (1, 1)
+    assert "has the id msg_nowhere" in nothing.err
+    assert done.json["missing"] == ["msg_nowhere"]
+    assert ids(await drain(amqp_url, SYNC_DEAD)) == ["msg_0"]
+
+
+async def test_a_webhook_that_is_asked_for_by_its_id_is_not_missing_but_stays(
+    usher: Usher, put: Put, amqp_url: str
+) -> None:
+    await put(INGRESS_DEAD_QUEUE, user_event(event_id="msg_x"))
+
+    done = await usher("dead", "redrive", "--id", "msg_x", "--json")
+
+    assert (done.code, done.json["missing"]) == (1, [])
+    assert "no event in them" in done.json["stuck"][0]["why"]
+    assert await depth(amqp_url, INGRESS_DEAD_QUEUE) == 1
+
+
+async def test_behind_a_limit_no_id_is_called_missing(usher: Usher, put: Put) -> None:
+    await put(SYNC_DEAD, *events(3))
+
+    done = await usher("dead", "redrive", "--id", "msg_0", "--id", "msg_2", "--limit", "1", "--json")
+
+    assert (done.code, done.json["redriven"], done.json["missing"]) == (0, 1, [])
+
+
 async def test_one_is_sent_back_to_where_it_failed_as_a_first_attempt_with_its_history(
     usher: Usher, put: Put, amqp_url: str
 ) -> None:
