@@ -18,8 +18,22 @@ from shared.errors import UsherError
 if TYPE_CHECKING:
     from consumer.databases import Database
 
+HELP: Final = """Databases: one per user. How far they are, where they are, and helping one along.
+
+docs/runbook.md tells what each state means and what to do about it.
+
+[bold]Examples[/bold]
+
+    usher databases ls --state failed
+    usher databases show user_2abc
+    usher databases retry user_2abc
+    psql "$(usher databases url user_2abc)"
+
+Exit codes: 0 done, 1 failed (each verb says at what), 2 misused, 130 stopped with Ctrl-C.
+"""
+
 verbs = typer.Typer(
-    help="Databases: one per user. How far they are, where they are, and helping one along.",
+    help=HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

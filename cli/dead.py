@@ -1,6 +1,6 @@
 """`usher dead`: look at what was given up, send it back, or take it away."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,8 +19,22 @@ from cli.dead_discard import discard
 from cli.dead_redrive import redrive
 from cli.dead_view import counted, groups_of, print_groups, print_letter, print_letters, print_unseen, whole
 
+HELP: Final = """Dead letters: what was given up, with its reason. Look, send back, take away.
+
+docs/runbook.md tells what each reason means and what to do about it.
+
+[bold]Examples[/bold]
+
+    usher dead ls
+    usher dead show msg_2KWPBgLlAfxdpx2AI54pPJ85f4W
+    usher dead redrive --queue sync_user --stop-on-failure
+    usher dead discard --reason undecodable
+
+Exit codes: 0 done, 1 failed (each verb says at what), 2 misused, 130 stopped with Ctrl-C.
+"""
+
 verbs = typer.Typer(
-    help="Dead letters: what was given up, with its reason. Look, send back, take away.",
+    help=HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -6,8 +6,9 @@ from tests.cli.conftest import Usher
 
 VERBS = [
     *("up", "down", "topology", "migrate", "send", "status", "tail", "ingress", "consumer", "lookup"),
-    *("dead ls", "dead show", "dead redrive", "dead discard", "replay", "trace"),
+    *("dead", "dead ls", "dead show", "dead redrive", "dead discard", "replay", "trace"),
     *(
+        "databases",
         "databases ls",
         "databases show",
         "databases url",
