@@ -5,7 +5,6 @@ stored everywhere. Only an id that cannot be used, or a body that is no Clerk ev
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Final
 from ingress.webhook import VerifiedWebhook
 from shared.errors import PayloadError
 from shared.events import USER_EVENT_TYPES, UserData, UserEvent
+from shared.fast_json import parse
 
 # Postgres refuses index rows over 2,700 bytes, and a character has up to four.
 MAX_TEXT_CHARS: Final = 600
@@ -81,8 +81,7 @@ def normalize(
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        # decode first: json.loads would guess UTF-16 and UTF-32 as well.
-        envelope = json.loads(body.decode())
+        envelope = parse(body)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"not JSON: {type(error).__name__}") from None
     if not isinstance(envelope, dict):

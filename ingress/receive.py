@@ -1,20 +1,20 @@
-"""POST /webhooks/clerk: receive → verify → normalize → publish, and the HTTP answer that follows from it.
+"""POST /webhooks/clerk: receive → verify → normalize → publish, and the answer that follows from it.
 
-The only place with HTTP statuses. Promise: 202 means stored; a stranger gets 4xx, never 500; one log line a webhook.
+Promise: 202 means stored; a stranger gets 4xx, never 500; one log line a webhook.
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http import HTTPStatus
 from time import perf_counter
 from typing import Final, assert_never
 
 import structlog
 from aiohttp import web
 
+from ingress import answer as answers
+from ingress.answer import Answer, respond
 from ingress.metrics import IngressMetrics
 from ingress.normalize import Ignored, normalize
 from ingress.publish import Publisher
@@ -32,41 +32,7 @@ BODY_TIMEOUT_S: Final = 10.0
 # is a stranger's, and many large ones at once would be all of the memory.
 SMALL_BODY_BYTES: Final = 16 * 1024
 LARGE_BODIES_BYTES: Final = 64 * 1024 * 1024
-RETRY_AFTER_S: Final = 5
-PROBLEM_TYPE: Final = "application/problem+json"
 NO_TYPE: Final = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the sender is told: `decision` for our log, `problem` as the code in a problem+json body."""
-
-    status: HTTPStatus
-    decision: str
-    problem: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    hang_up: bool = False
-
-
-PUBLISHED: Final = Answer(HTTPStatus.ACCEPTED, "published")
-IGNORED: Final = Answer(HTTPStatus.NO_CONTENT, "ignored")
-# The header tells Svix to send this one no more: it would be unreadable again.
-KEPT_ASIDE: Final = Answer(HTTPStatus.ACCEPTED, "kept_aside", headers={"webhook-delivery": "abort-message"})
-NOT_FOUND: Final = Answer(HTTPStatus.NOT_FOUND, "refused", "not_found")
-NOT_ALLOWED: Final = Answer(HTTPStatus.METHOD_NOT_ALLOWED, "refused", "method_not_allowed", {"Allow": "POST"})
-UNEXPECTED: Final = Answer(HTTPStatus.EXPECTATION_FAILED, "refused", "expectation_failed")
-TOO_LARGE: Final = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "refused", "too_large", hang_up=True)
-CROWDED: Final = Answer(
-    HTTPStatus.SERVICE_UNAVAILABLE, "refused", "crowded", {"Retry-After": str(RETRY_AFTER_S)}, hang_up=True
-)
-TOO_SLOW: Final = Answer(HTTPStatus.REQUEST_TIMEOUT, "refused", "too_slow", hang_up=True)
-BROKEN: Final = Answer(HTTPStatus.BAD_REQUEST, "refused", "broken", hang_up=True)
-# Svix signs and sends plain bytes; unpacking a stranger's would invite decompression bombs.
-COMPRESSED: Final = Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "refused", "compressed", hang_up=True)
-_RETRY: Final = {"Retry-After": str(RETRY_AFTER_S)}
-NOT_STORED: Final = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_stored", "not_stored", _RETRY)
-# A bug of ours: the sender keeps the webhook and tries again, so that a repaired Usher still gets it.
-FAILED: Final = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "failed", "unavailable", _RETRY)
 
 
 class _RefusedError(Exception):
@@ -107,26 +73,26 @@ class Receiver:
     metrics: IngressMetrics
     _large: _LargeBodies = field(default_factory=_LargeBodies)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != PATH:
-            return self._refuse(NOT_FOUND)
+            return self._refuse(answers.NOT_FOUND, request)
         if request.method != "POST":
-            return self._refuse(NOT_ALLOWED)
+            return self._refuse(answers.NOT_ALLOWED, request)
         if "Expect" in request.headers and not await _go_on(request):
-            return self._refuse(UNEXPECTED)
+            return self._refuse(answers.UNEXPECTED, request)
         return await self.accept(request)
 
-    async def accept(self, request: web.BaseRequest) -> web.Response:
+    async def accept(self, request: web.BaseRequest) -> web.StreamResponse:
         started = perf_counter()  # uvloop's own clock knows only milliseconds
         line = _Line()
         answer = await self._answer(request, line)
         self._record(answer, line, ms=round((perf_counter() - started) * 1000, 1))
-        return respond(answer)
+        return respond(answer, request)
 
-    def _refuse(self, answer: Answer) -> web.Response:
+    def _refuse(self, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
         """What is no webhook has no log line: anybody can send any number of them."""
         self.metrics.refused(answer.status)
-        return respond(answer)
+        return respond(answer, request)
 
     async def _answer(self, request: web.BaseRequest, line: _Line) -> Answer:
         try:
@@ -134,15 +100,15 @@ class Receiver:
         except _RefusedError as refused:
             return refused.answer
         except SignatureError as error:
-            return Answer(HTTPStatus.UNAUTHORIZED, "refused", error.problem)
+            return answers.unproven(error.problem)
         except PublishError as error:
             line.error = str(error)
-            return NOT_STORED
+            return answers.NOT_STORED
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes set off, the sender keeps the webhook
             log.error(  # noqa: TRY400 - a traceback would carry the error's text, which may quote the body
                 "webhook_failed", id=line.id, type=line.type, error=type(error).__name__, trace=trace_of(error)
             )
-            return FAILED
+            return answers.FAILED
 
     async def _take(self, request: web.BaseRequest, line: _Line) -> Answer:
         raw = await _read(request, self.max_body_bytes, self._large)
@@ -154,20 +120,20 @@ class Receiver:
         except PayloadError as error:
             line.error = str(error)
             await self.publisher.keep_aside(webhook, str(error))
-            return KEPT_ASIDE
+            return answers.KEPT_ASIDE
         line.type = event.type
         match event:
             case Ignored():
-                return IGNORED
+                return answers.IGNORED
             case UserEvent():
                 line.user_id = event.subject
                 await self.publisher.publish(event)
-                return PUBLISHED
+                return answers.PUBLISHED
             case _:
                 assert_never(event)
 
     def _record(self, answer: Answer, line: _Line, *, ms: float) -> None:
-        kind = "other" if answer is IGNORED else line.type
+        kind = "other" if answer is answers.IGNORED else line.type
         self.metrics.webhook(answer.status, answer.decision, kind, line.mode, answer.problem or "none")
         write = log.info if answer.problem is None else log.warning
         write(
@@ -187,9 +153,9 @@ class Receiver:
 async def _read(request: web.BaseRequest, max_body_bytes: int, large: _LargeBodies) -> RawWebhook:
     """The whole request, within `max_body_bytes` and ten seconds."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise _RefusedError(COMPRESSED)
+        raise _RefusedError(answers.COMPRESSED)
     if (request.content_length or 0) > max_body_bytes:
-        raise _RefusedError(TOO_LARGE)
+        raise _RefusedError(answers.TOO_LARGE)
     try:
         if request.content.is_eof():
             # Mostly it came in one piece with the headers.
@@ -198,12 +164,12 @@ async def _read(request: web.BaseRequest, max_body_bytes: int, large: _LargeBodi
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await _read_body(request, max_body_bytes, large)
     except TimeoutError:
-        raise _RefusedError(TOO_SLOW) from None
+        raise _RefusedError(answers.TOO_SLOW) from None
     except (web.RequestPayloadError, OSError):
         # Broken chunks, or a connection that ended before the body did.
-        raise _RefusedError(BROKEN) from None
+        raise _RefusedError(answers.BROKEN) from None
     if len(body) > max_body_bytes:
-        raise _RefusedError(TOO_LARGE)
+        raise _RefusedError(answers.TOO_LARGE)
     return RawWebhook(request.headers.items(), body)
 
 
@@ -214,34 +180,14 @@ async def _read_body(request: web.BaseRequest, max_body_bytes: int, large: _Larg
         while chunk := await request.content.readany():
             body += chunk
             if len(body) > max_body_bytes:
-                raise _RefusedError(TOO_LARGE)
+                raise _RefusedError(answers.TOO_LARGE)
             more = max(0, len(body) - SMALL_BODY_BYTES) - held
             held, large.held = held + more, large.held + more
             if more and large.held > LARGE_BODIES_BYTES:
-                raise _RefusedError(CROWDED)
+                raise _RefusedError(answers.CROWDED)
         return bytes(body)
     finally:
         large.held -= held
-
-
-def respond(answer: Answer) -> web.Response:
-    """The answer as HTTP; problems as RFC 9457 with their code and nothing that helps a forger."""
-    body = None
-    # aiohttp would tell every stranger its version and Python's.
-    headers = {"Server": "usher", **answer.headers}
-    if answer.problem is not None:
-        headers["Content-Type"] = PROBLEM_TYPE
-        problem = {
-            "type": "about:blank",
-            "title": answer.status.phrase,
-            "status": answer.status,
-            "code": answer.problem,
-        }
-        body = json.dumps(problem).encode()
-    response = web.Response(status=answer.status, body=body, headers=headers)
-    if answer.hang_up:
-        response.force_close()
-    return response
 
 
 async def _go_on(request: web.BaseRequest) -> bool:

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from shared.log_writer import LineHandler, LineWriter
+
 LogFormat = Literal["auto", "json", "pretty"]
 
-_ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(default=repr).encode
+_ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(default=repr, ensure_ascii=False).encode
+# What is no JSON is told by its repr; orjson would have a form of its own for these.
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 # Ways of saying a level, and the level.
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
 
@@ -28,15 +33,16 @@ def configure(*, level: str = "info", style: LogFormat = "auto") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
+    writer = LineWriter(sys.stderr)
     through_logging = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
     structlog.configure(
         # A consumer writes a line for every event: the way through the standard library costs five times as much.
         processors=[*shared, through_logging] if pretty else [structlog.contextvars.merge_contextvars, _as_json],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.stdlib.LoggerFactory() if pretty else structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.stdlib.LoggerFactory() if pretty else lambda *_: writer,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -77,8 +83,15 @@ def _as_json(logger: object, method: str, line: EventDict) -> str:
     """All of what the other renderer does, in one step."""
     if "exc_info" in line:
         line = structlog.processors.format_exc_info(logger, method, line)
-    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return _ENCODE({"time": moment, "level": _LEVELS.get(method, method), "event": line.pop("event", None), **line})
+    told = {"time": _now(), "level": _LEVELS.get(method, method), "event": line.pop("event", None), **line}
+    try:
+        return orjson.dumps(told, default=repr, option=_OPTIONS).decode()
+    except TypeError:  # half of a character pair, or a number beyond 64 bits
+        return _ENCODE(told)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def _event_first(_logger: object, _method: str, line: EventDict) -> EventDict:

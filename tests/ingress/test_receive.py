@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 import structlog
@@ -281,6 +283,41 @@ async def test_a_bug_is_answered_503_so_that_the_webhook_is_sent_again(
 async def test_answers_do_not_tell_strangers_what_runs_here(ingress: Sender) -> None:
     for answered in (await ingress.send(), await ingress.post(b""), await ingress.request("GET", "/")):
         assert answered.headers["Server"] == "usher"
+
+
+def _request(message_id: str, *, version: bytes = b"1.1", more: bytes = b"") -> bytes:
+    body = user_body()
+    signed = svix_headers(body, message_id=message_id)
+    lines = b"".join(b"%s: %s\r\n" % (name.encode(), value.encode()) for name, value in signed)
+    head = b"POST /webhooks/clerk HTTP/%s\r\nHost: x\r\n%s%sContent-Length: %d\r\n\r\n"
+    return head % (version, more, lines, len(body)) + body
+
+
+async def test_a_stored_webhook_keeps_its_connection_open_for_the_next_one(ingress: Sender) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    for message_id in ("msg_a", "msg_b"):
+        writer.write(_request(message_id))
+        status, *headers = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).rstrip().split(b"\r\n")
+        fields = dict(line.split(b": ", 1) for line in headers)
+        assert status == b"HTTP/1.1 202 Accepted"
+        assert fields.keys() == {b"Content-Length", b"Date", b"Server"}
+        assert (fields[b"Content-Length"], fields[b"Server"]) == (b"0", b"usher")
+        age = datetime.now(UTC) - parsedate_to_datetime(fields[b"Date"].decode())
+        assert abs(age) < timedelta(minutes=1)
+    writer.close()
+
+
+@pytest.mark.parametrize(("version", "more"), [(b"1.1", b"Connection: close\r\n"), (b"1.0", b"")])
+async def test_a_sender_that_wants_its_connection_closed_is_answered_and_left(
+    ingress: Sender, version: bytes, more: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    writer.write(_request("msg_a", version=version, more=more))
+    answer = await asyncio.wait_for(reader.read(-1), 20)  # to the end
+
+    assert answer.startswith(b"HTTP/%s 202 Accepted\r\n" % version)
+    assert version == b"1.0" or b"\r\nConnection: close\r\n" in answer
+    writer.close()
 
 
 async def test_there_is_one_log_line_per_webhook_with_ids_only(ingress: Sender) -> None:
