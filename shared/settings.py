@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from yarl import URL
 
+from shared import tls
 from shared.durations import parse_duration
 from shared.errors import SettingsError
 from shared.log import LogFormat
@@ -39,7 +40,13 @@ def _amqp_addresses(value: SecretStr) -> SecretStr:
             )
         if not _well_formed(address.strip()) or not _fit_for_amqp(address.strip()):
             raise ValueError(f"is no address that can be read: {_ENCODE}")
+        if trouble := _trouble_with_tls(URL(address.strip())):
+            raise ValueError(trouble)
     return value
+
+
+def _trouble_with_tls(url: URL) -> str | None:
+    return tls.trouble(url.query) if url.scheme == "amqps" else tls.trouble_with_cadata(url.query)
 
 
 def _fit_for_amqp(address: str) -> bool:

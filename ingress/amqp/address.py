@@ -4,13 +4,14 @@
 `certfile`, `keyfile`, `no_verify_ssl=1`.
 """
 
-import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from yarl import URL
+
+from shared import tls
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671}
 MAX_HEARTBEAT_S: Final = 65535
@@ -54,22 +55,9 @@ class Address:
         """None without TLS.
 
         Raises:
-            OSError: a certificate or key cannot be read.
+            OSError, ValueError: a certificate or key cannot be read; settings have looked, but files change.
         """
-        if self.tls is None:
-            return None
-        cadata = self.tls.get("cadata")
-        context = ssl.create_default_context(
-            cafile=self.tls.get("cafile"),
-            capath=self.tls.get("capath"),
-            cadata=base64.b64decode(cadata) if cadata else None,
-        )
-        if "certfile" in self.tls:
-            context.load_cert_chain(self.tls["certfile"], self.tls.get("keyfile"))
-        if self.tls.get("no_verify_ssl", "0") != "0":
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        return None if self.tls is None else tls.context(self.tls)
 
 
 def _seconds(text: str, otherwise: int) -> int:
