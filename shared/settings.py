@@ -27,6 +27,9 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+MAX_VHOST_LENGTH: Final = 127
+MAX_VHOST_BYTES: Final = 255
+
 _ENCODE: Final = (
     "in user and password, write each of / # ? @ : % , \\ as % and its two hex digits, for example %23 for #"
 )
@@ -40,9 +43,21 @@ def _amqp_addresses(value: SecretStr) -> SecretStr:
             )
         if not _well_formed(address.strip()) or not _fit_for_amqp(address.strip()):
             raise ValueError(f"is no address that can be read: {_ENCODE}")
-        if trouble := _trouble_with_tls(URL(address.strip())):
+        url = URL(address.strip())
+        if trouble := _trouble_with_vhost(url) or _trouble_with_tls(url):
             raise ValueError(trouble)
     return value
+
+
+def _trouble_with_vhost(url: URL) -> str | None:
+    """AMQP writes its length in one byte and sets a limit of its own; clients notice when they connect."""
+    vhost = url.path[1:].replace("%2F", "/")
+    if len(vhost) > MAX_VHOST_LENGTH or len(vhost.encode()) > MAX_VHOST_BYTES:
+        return (
+            f"its vhost, which is all between host and ?, has {len(vhost)} characters ({len(vhost.encode())} bytes): "
+            f"AMQP takes no more than {MAX_VHOST_LENGTH} characters and {MAX_VHOST_BYTES} bytes, use a shorter one"
+        )
+    return None
 
 
 def _trouble_with_tls(url: URL) -> str | None:

@@ -45,6 +45,22 @@ def test_a_brokers_address_in_any_of_its_forms_is_taken(monkeypatch: pytest.Monk
     assert BrokerSettings.read().amqp_addresses() == [part.strip() for part in address.split(",")]
 
 
+@pytest.mark.parametrize("vhost", ["v" * 127, "%2F" * 127, "é" * 127])
+def test_a_vhost_may_be_as_long_as_the_protocol_lets_it(monkeypatch: pytest.MonkeyPatch, vhost: str) -> None:
+    monkeypatch.setenv("AMQP_URL", f"amqp://usher:password@localhost:5672/{vhost}")
+    BrokerSettings.read()
+
+
+@pytest.mark.parametrize(("vhost", "count"), [("v" * 128, 128), ("%C3%A9" * 128, 128), ("界" * 86, 86)])
+def test_a_vhost_that_is_too_long_for_the_protocol_is_refused(
+    monkeypatch: pytest.MonkeyPatch, vhost: str, count: int
+) -> None:
+    monkeypatch.setenv("AMQP_URL", f"amqp://usher:password@localhost:5672/{vhost}")
+    with pytest.raises(SettingsError, match=rf"^AMQP_URL: its vhost.* has {count} characters") as raised:
+        BrokerSettings.read()
+    assert "password" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "address",
     [
