@@ -91,6 +91,18 @@ where user_id = $1 and state = 'held'
 returning user_id
 """
 
+# As `want` and `begin`, for whoever can have the user's lock. That is taken before the row is touched, whose newest
+# version then decides, whatever this statement could see of it when it began.
+_BEGIN_AT_ONCE: Final = f"""
+with mine as materialized (select pg_try_advisory_lock(hashtextextended('usher.database.' || $1, 0)) as locked)
+insert into databases as row (user_id, provider, name, region, event_id, state, attempts)
+select $1::text, $2, $3, $4, $5, 'creating', 1 from mine where locked
+on conflict (user_id) do update set
+    state = 'creating', reason = null, attempts = row.attempts + (row.state <> 'creating')::integer,
+    region = coalesce(row.region, excluded.region), changed_at = now()
+where row.state in ('requested', 'creating', 'quota_blocked', 'failed')
+returning {_COLUMNS}
+"""  # noqa: S608 - a constant list of columns
 # Begun from `creating` it is the same attempt, which goes on after a wait or a kill.
 _BEGIN: Final = f"""
 update databases set
@@ -107,7 +119,8 @@ returning {_COLUMNS}
 """  # noqa: S608 - a constant list of columns
 _MAKE_READY: Final = f"""
 update databases set
-    state = 'ready', schema_version = $2, host = coalesce($3, host), ready_at = now(), reason = null, changed_at = now()
+    provider_id = $2, project = $3, region = coalesce($4, region), host = $5,
+    state = 'ready', schema_version = $6, ready_at = now(), reason = null, changed_at = now()
 where user_id = $1 and state = 'creating'
 returning {_COLUMNS}
 """  # noqa: S608 - a constant list of columns
@@ -177,19 +190,32 @@ async def cancel_deletion(connection: Connection, user_id: str) -> bool:
         return await connection.fetchval(_CANCEL, user_id) is not None
 
 
+async def begin_at_once(
+    connection: Connection, database: UserDatabase, *, provider: str, event_id: str
+) -> Database | None:
+    """`try_lock`, `want` and `begin` in one round trip; None when one of them did not come about: go step by step.
+
+    The lock may be held then: it can be taken twice by one connection.
+    """
+    values = (database.user_id, provider, database.name, database.region, event_id)
+    return await _row(connection, _BEGIN_AT_ONCE, *values)
+
+
 async def begin(connection: Connection, user_id: str, region: str) -> Database | None:
     """`requested`, `quota_blocked`, `failed`, `creating` → `creating`; in `region` unless one was chosen before."""
     return await _row(connection, _BEGIN, user_id, region)
 
 
 async def locate(connection: Connection, user_id: str, place: Place) -> Database | None:
-    """Remember where the provider put it, while it is still being created."""
+    """Remember where the provider put it, while it is waited for."""
     return await _row(connection, _LOCATE, user_id, place.provider_id, place.project, place.region, place.host)
 
 
-async def make_ready(connection: Connection, user_id: str, usable: Usable) -> Database | None:
-    """`creating` → `ready`."""
-    return await _row(connection, _MAKE_READY, user_id, usable.schema_version, usable.host)
+async def make_ready(connection: Connection, user_id: str, place: Place, usable: Usable) -> Database | None:
+    """`creating` → `ready`, where the provider put it."""
+    host = usable.host or place.host
+    values = (user_id, place.provider_id, place.project, place.region, host, usable.schema_version)
+    return await _row(connection, _MAKE_READY, *values)
 
 
 async def stop_creating(connection: Connection, user_id: str, state: State, reason: str) -> None:

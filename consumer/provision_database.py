@@ -57,11 +57,10 @@ class ProvisionDatabase:
             PublishError: `database.ready` was not confirmed.
         """
         async with postgres.translated(), self.pool.acquire() as connection:
-            await self._record_wish(connection, event)
-            if not await databases.try_lock(connection, event.subject):
-                raise NotYet("another worker is at this user's database", BUSY_RETRY_S)
-            while await self._advance(connection, event):
-                pass
+            begun = await self._begin_at_once(connection, event)
+            row = await (self._make(connection, begun) if begun else self._looked_up(connection, event))
+            while row is not None:
+                row = await self._advance(connection, row, event)
 
     async def check(self) -> None:
         """Whether events can be worked on, for the breaker.
@@ -71,6 +70,20 @@ class ProvisionDatabase:
         """
         await postgres.ping(self.pool)
         await self.provider.check()
+
+    async def _begin_at_once(self, connection: Connection, event: UserEvent) -> Database | None:
+        """A new user's row, begun in one statement; None for all that has to be looked at."""
+        known = self.regions.known()
+        if event.type != "user.created" or known is None:
+            return None
+        wanted = UserDatabase(event.subject, database_name(event.subject), _region_of(event, known))
+        return await databases.begin_at_once(connection, wanted, provider=self.provider.name, event_id=event.id)
+
+    async def _looked_up(self, connection: Connection, event: UserEvent) -> Database | None:
+        await self._record_wish(connection, event)
+        if not await databases.try_lock(connection, event.subject):
+            raise NotYet("another worker is at this user's database", BUSY_RETRY_S)
+        return await databases.find(connection, event.subject)
 
     async def _record_wish(self, connection: Connection, event: UserEvent) -> None:
         known = self.regions.known()
@@ -93,41 +106,36 @@ class ProvisionDatabase:
             case _:
                 assert_never(event.type)
 
-    async def _advance(self, connection: Connection, event: UserEvent) -> bool:
-        """One step of the row towards what it says; whether there may be another."""
-        row = await databases.find(connection, event.subject)
-        if row is None:
-            return False
+    async def _advance(self, connection: Connection, row: Database, event: UserEvent) -> Database | None:
+        """One step of the row towards what it says: the row as it is then, or None when that was the last one."""
         match row.state:
             case State.REQUESTED | State.CREATING | State.QUOTA_BLOCKED | State.FAILED:
-                await self._create(connection, row, event)
-                return True
+                return await self._create(connection, row, event)
             case State.READY:
                 await self._announce_once(connection, row, event)
-                return False
+                return None
             case State.HELD:
                 return await self._erase_when_due(connection, row, event)
             case State.DELETING:
-                await self._delete(connection, row)
-                return True
+                return await self._delete(connection, row)
             case State.DELETED:
                 await self._sweep(row, event)
-                return False
+                return None
             case _:
                 assert_never(row.state)
 
-    async def _create(self, connection: Connection, row: Database, event: UserEvent) -> None:
+    async def _create(self, connection: Connection, row: Database, event: UserEvent) -> Database | None:
         region = _region_of(event, await self.regions.verified())
         begun = await databases.begin(connection, row.user_id, region)
-        if begun is None:
-            return  # a deletion came in between: look again
+        if begun is None:  # a deletion came in between
+            return await databases.find(connection, row.user_id)
+        return await self._make(connection, begun)
+
+    async def _make(self, connection: Connection, begun: Database) -> Database | None:
         try:
             self._refuse_others(begun)
             place = await self.provider.create(begun.known)
-            located = await databases.locate(connection, begun.user_id, place)
-            if located is None:
-                return
-            usable = await self._usable(located, place)
+            usable = await self._usable(connection, begun, place)
         except QuotaBlocked as blocked:
             await databases.stop_creating(connection, begun.user_id, State.QUOTA_BLOCKED, str(blocked))
             raise
@@ -136,14 +144,23 @@ class ProvisionDatabase:
         except Exception as error:
             await databases.stop_creating(connection, begun.user_id, State.FAILED, _reason(error))
             raise
-        ready = await databases.make_ready(connection, begun.user_id, usable)
-        if ready is not None:
-            log.info("database_ready", user_id=ready.user_id, region=ready.region, attempts=ready.attempts)
+        ready = await databases.make_ready(connection, begun.user_id, place, usable)
+        if ready is None:  # as above
+            return await databases.find(connection, begun.user_id)
+        log.info("database_ready", user_id=ready.user_id, region=ready.region, attempts=ready.attempts)
+        return ready
 
-    async def _usable(self, row: Database, place: Place) -> Usable:
+    async def _usable(self, connection: Connection, begun: Database, place: Place) -> Usable:
         if place.schema_version is not None:
             return Usable(place.schema_version)
-        return await self.provider.prepare(row.known)
+        region = place.region or begun.region
+        placed = UserDatabase(begun.user_id, begun.name, region, place.project, place.provider_id)
+        try:
+            return await self.provider.prepare(placed)
+        except Exception:
+            # It may take long until the next look: where it is can be seen meanwhile.
+            await databases.locate(connection, begun.user_id, place)
+            raise
 
     async def _announce_once(self, connection: Connection, row: Database, event: UserEvent) -> None:
         if row.announced_at is not None:
@@ -152,23 +169,25 @@ class ProvisionDatabase:
         await self.announce(_ready_event(row, event.traceparent))
         await databases.announced(connection, row.user_id)
 
-    async def _erase_when_due(self, connection: Connection, row: Database, event: UserEvent) -> bool:
-        if await databases.erase_when_due(connection, row.user_id) is not None:
-            return True
-        if event.type == "user.deleted":
+    async def _erase_when_due(self, connection: Connection, row: Database, event: UserEvent) -> Database | None:
+        deleting = await databases.erase_when_due(connection, row.user_id)
+        if deleting is None and event.type == "user.deleted":
             # The deletion itself is the alarm clock; other events need not wait for it.
             raise NotYet("the database is held back before it is deleted", max(1.0, row.erase_in_s or 0.0))
-        return False
+        return deleting
 
-    async def _delete(self, connection: Connection, row: Database) -> None:
+    async def _delete(self, connection: Connection, row: Database) -> Database | None:
         try:
             self._refuse_others(row)
             await self.provider.delete(row.known)
         except PermanentError as error:
             await databases.note(connection, row.user_id, _reason(error))
             raise
-        if await databases.make_deleted(connection, row.user_id) is not None:
-            log.info("database_deleted", user_id=row.user_id)
+        deleted = await databases.make_deleted(connection, row.user_id)
+        if deleted is None:
+            return await databases.find(connection, row.user_id)
+        log.info("database_deleted", user_id=row.user_id)
+        return deleted
 
     async def _sweep(self, row: Database, event: UserEvent) -> None:
         """A creation that lost its lock may have ended after the deletion: its own event comes again and clears up."""

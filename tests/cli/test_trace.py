@@ -200,8 +200,9 @@ async def test_the_database_is_told_state_by_state(usher: Usher, system: str, po
         await databases.stop_creating(connection, USER, State.QUOTA_BLOCKED, "no room")
         blocked = await usher("trace", USER)
         await databases.begin(connection, USER, "local")
-        await databases.locate(connection, USER, Place(provider_id="1", host="127.0.0.1", project=None, region="local"))
-        await databases.make_ready(connection, USER, Usable(1))
+        place = Place(provider_id="1", host="127.0.0.1", project=None, region="local")
+        await databases.locate(connection, USER, place)
+        await databases.make_ready(connection, USER, place, Usable(1))
         await databases.unwant(
             connection,
             database,
