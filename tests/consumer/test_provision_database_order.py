@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Final
 
 import pytest
 
+from consumer import databases
 from consumer.database_state import State
+from consumer.providers.protocol import UserDatabase
 from consumer.provision_database import BUSY_RETRY_S
 from shared import postgres as shared_postgres
 from shared.errors import DependencyDown, NotYet
@@ -114,6 +117,32 @@ class TestAtOnce:
         assert (await world.row(user)).state is State.DELETED
         assert not await world.exists(user)
 
+    async def test_a_first_event_gives_way_to_a_deletion_that_is_recorded_while_it_begins(
+        self, world: World, copies: list[World], user: str
+    ) -> None:
+        created, deleted = user_event("user.created", user), user_event("user.deleted", user)
+        wanted = UserDatabase(user, user, None)
+        async with world.pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await databases.unwant(
+                connection,
+                wanted,
+                provider="postgres",
+                event_id=deleted.id,
+                happened_at=deleted.time,
+                holdback=AT_ONCE,
+            )
+            begun = asyncio.create_task(copies[0].effect()(created))
+            await eventually(partial(_somebody_waits, world), what="the creation waits for the row")
+            await transaction.commit()
+
+            await begun
+
+        assert (await world.row(user)).state is State.DELETED
+        assert not await world.exists(user)
+        assert not world.announced
+
     async def test_whoever_comes_second_waits_instead_of_working_along(
         self, world: World, copies: list[World], user: str, scripted: Scripted, gate: Gate
     ) -> None:
@@ -187,3 +216,8 @@ async def _cut_lock_holders(world: World) -> None:
         return not await world.pool.fetch(CUT_LOCK_HOLDERS)
 
     await eventually(gone)
+
+
+async def _somebody_waits(world: World) -> bool:
+    waiting = "select count(*) from pg_locks where locktype = 'transactionid' and not granted"
+    return bool(await world.pool.fetchval(waiting))

@@ -49,31 +49,33 @@ class Creating:
         self._templates = templates
         self._sleep_after_minutes = sleep_after_minutes
 
-    async def known_or_created(self, placement: Placement) -> Branch:
-        """The placement's branch, which may not be up yet.
+    async def known_or_created(self, placement: Placement) -> tuple[Branch, Placement | None]:
+        """The placement's branch, which may not be up yet; and the placement as it is then.
 
         Raises:
             NotYet, QuotaBlocked, DependencyDown: go on at the next delivery.
             PermanentError: a branch of that name is a stranger's, or Xata refuses it for good.
         """
         if placement.branch_id is not None:
-            return Branch(placement.branch_id, placement.name, placement.region)
+            return Branch(placement.branch_id, placement.name, placement.region), placement
         # Begun before: perhaps it is there, whatever became of that request.
         branch, answered = await self._listed(placement) if placement.posts else None, False
         if branch is None:
             branch, answered = await self._created(placement)
-        await self._placements.made(placement, branch.id, branch.region, answered=answered)
+        made = await self._placements.made(placement, branch.id, branch.region, answered=answered)
         if branch.region != placement.region:
             log.warning("xata_branch_in_another_region", name=branch.name, region=branch.region)
-        return branch
+        return branch, made
 
     async def _created(self, placement: Placement) -> tuple[Branch, bool]:
         """And whether the request has an answer that is still to be noted."""
-        await self._pace.creating_allowed()
+        if not self._templates.known(placement.project, placement.region):
+            await self._pace.creating_allowed()  # the template may have to be created first
         origin = await self._templates.origin(placement.project, placement.region)
         claim = await self._pace.claim("branch", await self._projects.hourly_cap())
         if not await self._placements.begin_post(placement, origin.schema_version):
             await self._pace.refund(claim)
+            await self._pace.creating_allowed()
             raise NotYet("the branch was given another project", BUSY_RETRY_S)
         try:
             branch = await self._api.create_branch(

@@ -44,7 +44,7 @@ on conflict (key) do update set free_at = greatest(row.free_at, excluded.free_at
 _LEFT: Final = "select extract(epoch from free_at - clock_timestamp())::float8 from xata_pace where key = $1"
 
 _CLAIM: Final = "select claimed, first_ends_s from xata_claim($1, $2)"
-_REFUND: Final = "delete from xata_creations where creation_id = $1"
+_REFUND: Final = "update xata_creations set creations = creations - 1 where creation_id = $1"
 
 
 class Pace:

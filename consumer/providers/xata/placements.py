@@ -45,18 +45,24 @@ _COLUMNS: Final = """
     coalesce(extract(epoch from clock_timestamp() - posted_at), 0)::float8 as age_s
 """
 _FIND: Final = f"select {_COLUMNS} from xata_placements where name = $1"  # noqa: S608 - a constant list of columns
-# Who reserves waits for the project's row, and then sees what it has by then.
+# Who reserves waits for the project's row, and then sees what it has by then. That row is not kept until a disk has the
+# reservation: no request leaves before `begin` was committed, which puts all that was committed before it on disk too.
 _RESERVE: Final = f"""
-with pool as (
+with there as (
+    select {_COLUMNS} from xata_placements where name = $1
+), pool as (
     select project from xata_projects
     where project = any($4::text[]) and max_branches - others - placed > 0 and not ($3 = any(lacks))
         and (full_until is null or full_until < clock_timestamp())
+        and not exists (select from there) and set_config('synchronous_commit', 'off', true) = 'off'
     order by max_branches - others - placed desc, project limit 1
     for update
+), made as (
+    insert into xata_placements (name, user_id, region, project) select $1, $2, $3, project from pool
+    on conflict (name) do nothing
+    returning {_COLUMNS}
 )
-insert into xata_placements (name, user_id, region, project) select $1, $2, $3, project from pool
-on conflict (name) do nothing
-returning {_COLUMNS}
+select * from there union all select * from made
 """  # noqa: S608 - a constant list of columns
 _REMEMBER: Final = """
 insert into xata_placements (name, user_id, region, project, branch_id, posts, posted_at)
@@ -71,17 +77,19 @@ update xata_placements set
     posted_at = coalesce(posted_at, clock_timestamp()),
     schema_version = case when posts = 0 then $4 else least(schema_version, $4) end
 where name = $1 and project = $2
+    and not exists (select from xata_pace where key = 'creating' and free_at > clock_timestamp())
 returning true
 """
 _ANSWERED: Final = """
 update xata_placements set unanswered = greatest(0, unanswered - 1) where name = $1 and project = $2
 """
-_MADE: Final = """
+_MADE: Final = f"""
 update xata_placements set
     branch_id = $3, region = $4, posted_at = coalesce(posted_at, clock_timestamp()),
     unanswered = greatest(0, unanswered - $5)
 where name = $1 and project = $2
-"""
+returning {_COLUMNS}
+"""  # noqa: S608 - a constant list of columns
 _FORGET: Final = """
 update xata_placements set branch_id = null, posted_at = null where name = $1 and branch_id = $2
 """
@@ -121,13 +129,13 @@ class Placements:
             await self._pool.execute(_REMEMBER, *values)
 
     async def reserve(self, wanted: UserDatabase, region: str, projects: list[str]) -> Placement | None:
-        """Take a place in the emptiest of the projects; None when none has room, or the name is placed already."""
+        """Its place, or one in the emptiest of the projects; None when none has room, or another worker was quicker."""
         async with postgres.translated():
             row = await self._pool.fetchrow(_RESERVE, wanted.name, wanted.user_id, region, projects)
         return _placement(row) if row else None
 
     async def begin_post(self, placement: Placement, schema_version: int) -> bool:
-        """Note that a request to create leaves now; False when the name is placed elsewhere meanwhile."""
+        """Note that a request to create leaves now; False when creating is paused, or the name placed elsewhere."""
         async with postgres.translated():
             values = (placement.name, placement.project, self._unclear_s, schema_version)
             return bool(await self._pool.fetchval(_BEGIN_POST, *values))
@@ -137,11 +145,12 @@ class Placements:
         async with postgres.translated():
             await self._pool.execute(_ANSWERED, placement.name, placement.project)
 
-    async def made(self, placement: Placement, branch_id: str, region: str, *, answered: bool) -> None:
-        """Its branch is there. `answered`: as the request says, not a look."""
+    async def made(self, placement: Placement, branch_id: str, region: str, *, answered: bool) -> Placement | None:
+        """Its branch is there. `answered`: as the request says, not a look. None when it is placed elsewhere."""
         async with postgres.translated():
             values = (placement.name, placement.project, branch_id, region, int(answered))
-            await self._pool.execute(_MADE, *values)
+            row = await self._pool.fetchrow(_MADE, *values)
+        return _placement(row) if row else None
 
     async def forget_branch(self, placement: Placement) -> None:
         """It is gone from Xata: to be created again."""

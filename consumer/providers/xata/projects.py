@@ -114,6 +114,20 @@ class Projects:
             QuotaBlocked: no project has room and none may be made.
             NotYet: another copy is just finding out.
         """
+        if wanted.project is None and (members := self._fresh_members()):
+            placed = await self._reserve(wanted, region, members)
+            if placed is not None:
+                return placed
+        return await self._place_after_looking(wanted, region)
+
+    def _fresh_members(self) -> list[str] | None:
+        """The pool's projects, while nothing about them has to be looked at."""
+        now = time.monotonic()
+        if self._members is None or now - self._members[0] > AGE_S or now - self._looked_at > AGE_WHEN_FULL_S:
+            return None
+        return [project.id for project in self._members[1]]
+
+    async def _place_after_looking(self, wanted: UserDatabase, region: str) -> Placement:
         placed = await self._placements.find(wanted.name)
         if placed is None and wanted.project is not None:
             await self._placements.remember(wanted, region)

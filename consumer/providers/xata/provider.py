@@ -39,6 +39,7 @@ log = structlog.get_logger()
 # Each call ends within a minute; what is not done by then goes on at the next delivery.
 CALL_TIMEOUT_S: Final = 50.0
 _LOOK_AGAIN_S: Final = 0.1
+_MOST_REMEMBERED: Final = 1000
 
 
 class XataProvider:
@@ -71,18 +72,20 @@ class XataProvider:
         self._creating = Creating(
             self._api, pace, self._projects, self._placements, templates, sleep_after_minutes=sleep
         )
+        self._made: dict[str, Placement] = {}
         self._readiness = Readiness(self._api, self._placements, metrics, wishes.waiting, migrations)
 
     async def create(self, wanted: UserDatabase) -> Place:
         async with _within_a_minute():
             placement = await self._projects.place(wanted, wanted.region or self._default_region)
-            branch = await self._creating.known_or_created(placement)
+            branch, made = await self._creating.known_or_created(placement)
+            self._remember(made)
             return Place(branch.id, branch.region, host_of(branch.id, branch.region, self._url), placement.project)
 
     async def prepare(self, database: UserDatabase) -> Usable:
         async with _within_a_minute():
             project, branch_id = await self._where(database)
-            placement = await self._placements.find(database.name)
+            placement = self._made.pop(database.name, None) or await self._placements.find(database.name)
             patience = Patience(placement)
             login, status = await self._readiness.login(project, branch_id, patience)
             version = self._readiness.born_with(branch_id, placement, status)
@@ -129,6 +132,13 @@ class XataProvider:
 
     async def close(self) -> None:
         await self._api.close()
+
+    def _remember(self, made: Placement | None) -> None:
+        """For `prepare`, which follows at once; what a failure in between leaves over is dropped some time."""
+        if len(self._made) >= _MOST_REMEMBERED:
+            self._made.clear()
+        if made is not None:
+            self._made[made.name] = made
 
     async def _where(self, database: UserDatabase) -> tuple[str, str]:
         """Its project and branch id, from what is known or by its name over all projects."""

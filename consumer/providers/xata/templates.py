@@ -69,6 +69,10 @@ class Templates:
         listed = list(branches)
         return sum(1 for names in self._wanted.values() if not _find(names, listed) and _name_of(names) is not None)
 
+    def known(self, project: str, region: str) -> bool:
+        """Whether `origin` has nothing to ask Xata for."""
+        return (project, region) in self._usable or (region not in self._wanted and region in self._custom_by_region)
+
     async def origin(self, project: str, region: str) -> Origin:
         """What a creation begins with.
 

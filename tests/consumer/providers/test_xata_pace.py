@@ -127,6 +127,18 @@ async def test_the_hour_rolls_and_what_did_not_come_about_does_not_count(pool: a
     assert await pool.fetchval("select count(*) from xata_creations where kind = 'branch'") == 1
 
 
+async def test_a_minutes_creations_are_one_row_however_many_they_are(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    pace = _pace(pool)
+    for _ in range(5):
+        await pace.claim("branch", 1000)
+    assert await pool.fetchval("select array_agg(creations) from xata_creations") == [5]
+
+    await pool.execute("update xata_creations set began_at = began_at - interval '1 minute'")
+    await pace.refund(await pace.claim("branch", 1000))
+
+    assert await pool.fetchval("select array_agg(creations order by creation_id) from xata_creations") == [5, 0]
+
+
 async def test_without_a_cap_nothing_is_counted(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     pace = _pace(pool)
 

@@ -86,14 +86,13 @@ class TestWaiting:
         self, account: Account, wanted: UserDatabase, stand_in: XataStandIn
     ) -> None:
         stand_in.behaviour.update(visible_after_s=3600.0)
-        provider = account.provider()
-        database = await _created(provider, wanted)
+        database = await _created(account.provider(), wanted)
         await _grow_older(account, "21 s")
 
         with pytest.raises(TransientError, match="not to be found"):
-            await provider.prepare(database)
+            await account.provider().prepare(database)
 
-        assert (await _created(provider, wanted)).provider_id == database.provider_id
+        assert (await _created(account.provider(), wanted)).provider_id == database.provider_id
 
     async def test_a_branch_that_claims_to_sleep_before_it_is_there_is_waited_for(
         self, account: Account, wanted: UserDatabase, stand_in: XataStandIn, xata: XataProvider
