@@ -57,7 +57,9 @@ class Parts:
 async def _sync_user(
     settings: ConsumerSettings, _outbound: BrokerLink, _registry: CollectorRegistry
 ) -> AsyncIterator[Parts]:
-    async with _pool(settings, "usher sync_user", lock_timeout_s=LOCK_TIMEOUT_S) as pool:
+    async with _pool(
+        settings, "usher sync_user", lock_timeout_s=LOCK_TIMEOUT_S, connection_class=postgres.Stateless
+    ) as pool:
         # Two workers: while Postgres commits for one, the other one prepares its batch. More bring nothing, and what is
         # settled out of its order costs acknowledgements.
         limits = Limits(workers=2, batch=SYNC_BATCH, max_attempts=settings.max_attempts)
