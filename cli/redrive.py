@@ -21,7 +21,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from aio_pika.exceptions import PublishError as ReturnedError
 
 from cli.dead_letters import REDRIVEN_AT, REDRIVES, Reader, opened
-from consumer.delivery import plain_headers
+from consumer.properties import plain_headers
 from shared.errors import PublishError
 from shared.events import format_time
 from shared.history import Failure, noted

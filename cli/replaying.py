@@ -23,7 +23,7 @@ from cli import connections, log_stream
 from cli.log_stream import Entry, LogLostError, Offset
 from cli.redrive import first_of
 from cli.standing import event_of
-from consumer.delivery import plain_headers
+from consumer.properties import plain_headers
 from shared.broker import cancelled_by_somebody
 from shared.errors import PublishError, TopologyError
 from shared.events import format_time

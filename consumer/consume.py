@@ -20,10 +20,11 @@ import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from consumer.breaker import Breaker, Probe, State
-from consumer.delivery import AmqpDelivery, HeaderValue, ack_all
+from consumer.delivery import AmqpDelivery, ack_all
 from consumer.metrics import ConsumerMetrics
 from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Ack, Outcome, decide
 from consumer.presence import Presence
+from consumer.properties import HeaderValue
 from consumer.report import Ending, report
 from consumer.settle import Settler
 from consumer.subscription import Subscription

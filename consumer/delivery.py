@@ -1,10 +1,9 @@
 """One message as the broker handed it out: what the loop may see of it, and the two ways to end it."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import aio_pika
 from aio_pika import DeliveryMode
@@ -12,16 +11,8 @@ from aiormq.abc import AbstractChannel
 
 from consumer.intake import Arrived
 from consumer.ledger import Ledger
+from consumer.properties import HeaderValue
 from shared.broker import cancelled_by_somebody
-from shared.history import MAX_HISTORY_CHARS
-from shared.messages import ATTEMPT, HISTORY
-
-# Copies carry headers on, with some of ours added: they must fit into one frame (128 KiB), however many and long
-# those of the original are.
-MAX_HEADERS: Final = 50
-MAX_HEADER_CHARS: Final = 500
-
-HeaderValue = str | int
 
 
 class Delivery(Protocol):
@@ -94,31 +85,17 @@ class Origin:
 class AmqpDelivery:
     """A `Delivery` from RabbitMQ."""
 
-    __slots__ = ("_properties", "body", "headers", "origin", "received_at", "tag")
+    __slots__ = ("_properties", "attempt", "body", "deliveries", "event_id", "headers", "origin", "received_at", "tag")
 
     def __init__(self, message: Arrived, origin: Origin) -> None:
+        self.tag, self._properties, self.body = message
         self.origin = origin
-        self.tag = message.tag
-        self.body = message.body
-        self._properties = message.properties
-        self.headers: Mapping[str, HeaderValue] = plain_headers(self._properties.headers or {})
+        self.event_id = self._properties.message_id
+        kind = self._properties.kind
+        self.headers, self.attempt = kind.headers, kind.attempt
+        # How often the broker had handed it out before without its being settled (quorum queues count).
+        self.deliveries = kind.deliveries
         self.received_at = time.monotonic()
-
-    @property
-    def attempt(self) -> int:
-        """1 where the header is missing or nonsense."""
-        value = self.headers.get(ATTEMPT)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else 1
-
-    @property
-    def deliveries(self) -> int:
-        """How often the broker had handed it out before without its being settled (quorum queues count)."""
-        count = self.headers.get("x-delivery-count")
-        return count if isinstance(count, int) else 0
-
-    @property
-    def event_id(self) -> str | None:
-        return self._properties.message_id
 
     @property
     def lost(self) -> bool:
@@ -133,16 +110,16 @@ class AmqpDelivery:
 
     def copy(self, headers: Mapping[str, HeaderValue]) -> aio_pika.Message:
         """The same message with other headers; the broker's own are left out, it would count them on."""
-        original = self._properties
+        kind = self._properties.kind
         return aio_pika.Message(
             self.body,
             headers=dict(headers),
-            content_type=original.content_type,
+            content_type=kind.content_type,
             delivery_mode=DeliveryMode.PERSISTENT,
-            message_id=original.message_id,
-            type=original.message_type,
-            timestamp=original.timestamp,
-            app_id=original.app_id,
+            message_id=self.event_id,
+            type=kind.type,
+            timestamp=self._properties.timestamp_s,
+            app_id=kind.app_id,
         )
 
 
@@ -157,17 +134,6 @@ async def ack_all(deliveries: Sequence[AmqpDelivery]) -> None:
         tags.setdefault(delivery.origin, []).append(delivery.tag)
     for origin, settled in tags.items():
         await origin.ack(settled)
-
-
-def plain_headers(headers: Mapping[str, Any]) -> dict[str, HeaderValue]:
-    """Short texts and whole numbers, which are all of ours; what else somebody put there need not be writable again."""
-    kept = ((name, value) for name, value in headers.items() if _is_plain(name, value))
-    return dict(itertools.islice(kept, MAX_HEADERS))
-
-
-def _is_plain(name: str, value: object) -> bool:
-    longest = MAX_HISTORY_CHARS if name == HISTORY else MAX_HEADER_CHARS
-    return isinstance(value, int) or (isinstance(value, str) and len(value) <= longest)
 
 
 async def _sent(settling: Awaitable[None]) -> None:

@@ -14,15 +14,17 @@ import aio_pika
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp import commands
 from pamqp.constants import FRAME_BODY, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
-from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
+
+from consumer import properties
+from consumer.properties import Properties
 
 _HEAD: Final = struct.Struct(">BHI")  # kind, channel, size; one byte ends the frame
 _METHOD: Final = struct.Struct(">I")
 _TAG: Final = struct.Struct(">Q")
-_BODY_SIZE: Final = struct.Struct(">Q")
-_BODY_SIZE_AT: Final = 4  # after class and weight
+_WHOLE: Final = struct.Struct(">BHIHHQ")  # a header's head and content
+_CONTENT: Final = struct.Struct(">HHQ")  # class, weight, size of the body
 _KINDS: Final = frozenset({FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT})
 _HEARTBEAT: Final = Heartbeat().marshal()
 # aiormq takes a connection for stuck on which it sees no frame; what is taken here it does not see.
@@ -33,7 +35,7 @@ class Arrived(NamedTuple):
     """One message: its delivery tag, properties and body."""
 
     tag: int
-    properties: commands.Basic.Properties
+    properties: Properties
     body: bytes
 
 
@@ -42,18 +44,13 @@ class _Pending:
 
     def __init__(self, tag: int) -> None:
         self.tag = tag
-        self.properties: commands.Basic.Properties | None = None
+        self.properties: Properties | None = None
         self.body: list[bytes] = []
         self.missing = -1  # bytes of the body; before the header they are not known
 
     def head(self, payload: bytes) -> None:
-        self.missing = _BODY_SIZE.unpack_from(payload, _BODY_SIZE_AT)[0]
-        header = ContentHeader()
-        try:
-            header.unmarshal(payload)
-        except Exception:  # noqa: BLE001 - the codec leaks whatever a strange value provokes
-            return
-        self.properties = header.properties
+        self.missing = _CONTENT.unpack_from(payload)[2]
+        self.properties = properties.read(payload)
 
     def more(self, payload: bytes) -> None:
         self.body.append(payload)
@@ -93,11 +90,36 @@ class Intake(asyncio.Protocol):
             after = start + _HEAD.size + size + 1
             if after > end:
                 break
+            if kind == FRAME_METHOD and channel == self._channel and (whole := self._took_whole(data, start, after)):
+                start = whole
+                continue
             if channel != self._channel or not self._took(kind, data[start + _HEAD.size : after - 1]):
                 passed.append(data[start:after])
             start = after
         self._rest = data[start:]
         self._pass_on(passed)
+
+    def _took_whole(self, data: bytes, start: int, header: int) -> int:
+        """Take a message of which all is there, as nearly all come: where it ends, or 0."""
+        if header + _WHOLE.size > len(data):
+            return 0
+        if _METHOD.unpack_from(data, start + _HEAD.size)[0] != commands.Basic.Deliver.index:
+            return 0
+        kind, channel, size, _, _, body_size = _WHOLE.unpack_from(data, header)
+        body = header + _HEAD.size + size + 1
+        end: int = body + _HEAD.size + body_size + 1
+        if end > len(data) or kind != FRAME_HEADER or channel != self._channel:
+            return 0
+        if _HEAD.unpack_from(data, body) != (FRAME_BODY, self._channel, body_size):
+            return 0  # a body of several frames, or of none
+        tag_at = start + _HEAD.size + _METHOD.size
+        self._pending = None
+        self._deliver(
+            _TAG.unpack_from(data, tag_at + 1 + data[tag_at])[0],
+            properties.read(data[header + _HEAD.size : body - 1]),
+            data[body + _HEAD.size : end - 1],
+        )
+        return end
 
     def _took(self, kind: int, payload: bytes) -> bool:
         if kind == FRAME_METHOD:
@@ -120,10 +142,13 @@ class Intake(asyncio.Protocol):
         if pending.missing > 0:
             return
         self._pending = None
-        if pending.properties is None:
-            self._unreadable(pending.tag)
+        self._deliver(pending.tag, pending.properties, b"".join(pending.body))
+
+    def _deliver(self, tag: int, found: Properties | None, body: bytes) -> None:
+        if found is None:
+            self._unreadable(tag)
         else:
-            self._arrived(Arrived(pending.tag, pending.properties, b"".join(pending.body)))
+            self._arrived(Arrived(tag, found, body))
 
     def _pass_on(self, passed: list[bytes]) -> None:
         now = asyncio.get_running_loop().time()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar, assert_never
 
-from consumer.delivery import Delivery, HeaderValue
+from consumer.delivery import Delivery
 from consumer.outcome import Ack, DeadLetter, Outcome, Retry
+from consumer.properties import HeaderValue
 from shared.events import format_time
 from shared.history import Failure, noted
 from shared.messages import ATTEMPT, ERROR, FIRST_FAILED_AT, HISTORY, QUEUE, REASON

@@ -15,7 +15,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import AbstractChannel as Underlay
 from aiormq.abc import DeliveredMessage
 
-from consumer import intake
+from consumer import intake, properties
 from consumer.delivery import AmqpDelivery, Origin
 from consumer.intake import Arrived
 from shared import topology
@@ -154,8 +154,7 @@ class Subscription:
     async def _past_the_intake(self, message: DeliveredMessage) -> None:
         """What aiormq makes a task for: the intake leaves it nothing, where there is one."""
         if self._arrived is not None:
-            properties = message.header.properties
-            self._arrived(Arrived(message.delivery_tag or 0, properties, message.body))
+            self._arrived(Arrived(message.delivery_tag or 0, properties.of(message.header.properties), message.body))
 
     def _refuse(self, origin: Origin, tag: int) -> None:
         log.error("message_unreadable", queue=self.queue)
