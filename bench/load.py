@@ -45,6 +45,7 @@ class Answers:
     """What came back in the measured time. Latencies in milliseconds, of accepted webhooks."""
 
     accepted: int = 0
+    accepted_in_all: int = 0  # with those of the time to warm up
     others: dict[str, int] = field(default_factory=dict)
     per_s: float = 0.0
     p50_ms: float = 0.0
@@ -66,6 +67,7 @@ class Run:
         self._ready = deque(sender.request(number) for number in range(ahead))
         self._sent = 0
         self._latencies_s: list[float] = []
+        self._accepted_in_all = 0
         self._others: Counter[str] = Counter()
         self._idle: list[Connection] = []
         self._waiting: deque[float] = deque()
@@ -96,8 +98,10 @@ class Run:
 
     def answered(self, connection: "Connection", status: bytes, began: float) -> None:
         now = time.perf_counter()
+        accepted = status.startswith(b"2")
+        self._accepted_in_all += accepted
         if self._begin <= now < self._end:
-            if status.startswith(b"2"):
+            if accepted:
                 self._latencies_s.append(now - began)
             else:
                 self._others[status.decode()] += 1
@@ -150,6 +154,7 @@ class Run:
         ordered = sorted(self._latencies_s)
         return Answers(
             accepted=len(ordered),
+            accepted_in_all=self._accepted_in_all,
             others=dict(self._others),
             per_s=len(ordered) / self.order.seconds,
             p50_ms=_quantile_ms(ordered, 0.5),

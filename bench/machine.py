@@ -5,6 +5,8 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,7 @@ import psutil
 from bench.servers import Servers
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_PACKAGES: Final = ("aio-pika", "aiohttp", "asyncpg", "svix", "uvloop")
+_PACKAGES: Final = ("aio-pika", "aiohttp", "asyncpg", "orjson", "svix", "uvloop")
 # Of all cores; starting the servers takes a little of it.
 _BUSY_SHARE: Final = 0.6
 _NOT_KNOWN: Final = "not known"
@@ -25,13 +27,21 @@ def rows(servers: Servers, postgres_version: str) -> list[list[str]]:
         ["machine", f"{os.cpu_count()} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB"],
         ["system", f"{platform.system()} {platform.release()}"],
         ["load before the run", _load()],
-        ["Python", platform.python_version()],
+        ["Python", f"{platform.python_version()}, {_build()}"],
         ["RabbitMQ", servers.rabbit.ctl("version").strip().splitlines()[-1]],
         ["PostgreSQL", postgres_version],
         ["Node", _said("node", "--version")],
         ["packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)],
         ["commit", _said("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")],
     ]
+
+
+def _build() -> str:
+    """Distributions build Python with profile and link time optimization; a build without is a fourth slower."""
+    if sys.base_prefix == "/usr":
+        return "the distribution's"
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "built with optimizations" if optimized else "**built without optimizations**, so figures are low"
 
 
 def _load() -> str:

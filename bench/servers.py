@@ -32,6 +32,7 @@ class Servers:
     rabbit: RabbitNode
     postgres: PostgresCluster
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _into_one: bool = False
 
     @property
     def amqp_url(self) -> str:
@@ -48,6 +49,20 @@ class Servers:
             whole = topology.topology()
             log = tuple(queue for queue in whole.queues if queue.name == topology.LOG_QUEUE)
             await declare(connection, topology.Topology(whole.exchanges, log))
+            if self._into_one:
+                await _unbind_all_but_one(channel)
+
+    @asynccontextmanager
+    async def into_one_queue(self) -> AsyncIterator[None]:
+        """Events are copied into one quorum queue alone, as a simpler system would have it, until the block is left."""
+        self._into_one = True
+        await self.clear_broker()
+        try:
+            yield
+        finally:
+            self._into_one = False
+            async with await aio_pika.connect(self.amqp_url) as connection:
+                await declare(connection, topology.topology())
 
     async def depth(self, queue: str) -> int:
         async with await aio_pika.connect(self.amqp_url) as connection:
@@ -84,6 +99,15 @@ class Servers:
         template = await asyncpg.connect(self.postgres.url(_TEMPLATE))
         await migrations.apply(template, migrations.control_migrations())
         await template.close()
+
+
+async def _unbind_all_but_one(channel: aio_pika.abc.AbstractChannel) -> None:
+    for queue in topology.topology().queues:
+        if queue.name != WORK_QUEUES[0]:
+            bound = await channel.get_queue(queue.name, ensure=False)
+            for exchange, key in queue.bindings:
+                if exchange == topology.EVENTS_EXCHANGE:
+                    await bound.unbind(exchange, key)
 
 
 @asynccontextmanager
