@@ -55,7 +55,7 @@ def up(
     sync_user: Annotated[int, typer.Option(min=0, help="Copies of that consumer.")] = 1,
     provision_database: Annotated[int, typer.Option(min=0, help="Copies of that consumer.")] = 1,
     xata_stand_in: Annotated[
-        bool, typer.Option("--xata-stand-in", help="Databases on a stand-in for Xata; it forgets them at the end.")
+        bool, typer.Option("--xata-stand-in", help="Databases on a stand-in for Xata instead of PostgreSQL itself.")
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Data, logs and secrets; else .usher of the clone.")] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,

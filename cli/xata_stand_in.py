@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -38,16 +39,22 @@ def xata_stand_in(
     ] = None,
     healthy_after: Annotated[str, typer.Option(help="How long a new branch takes, for example 2s.")] = "2s",
     keep_databases: Annotated[bool, typer.Option("--keep-databases", help="Leave them there at the end.")] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="A file that keeps all of it, and so the databases, from run to run."),
+    ] = None,
 ) -> None:
     """Serve Xata's API on 127.0.0.1, with a real PostgreSQL database behind every branch, until Ctrl-C.
 
-    The branches themselves are forgotten at the end. Delays, limits and faults can be switched while it runs:
-    `curl http://127.0.0.1:8900/_stand_in/` tells how.
+    With --state, projects, branches, logins and keys are there again the next time, however it ended; without, they are
+    forgotten. The file holds passwords and is yours alone to read. Delays, limits and faults can be switched while it
+    runs, until it ends: `curl http://127.0.0.1:8900/_stand_in/` tells how.
 
     [bold]Examples[/bold]
 
         usher xata-stand-in --postgres-url postgresql://postgres@localhost/postgres --project users
         usher xata-stand-in --postgres-url … --project users --template us-east-1 --healthy-after 5s
+        usher xata-stand-in --postgres-url … --project users --state xata.json
         curl -d '{"kind": "answer", "status": 503, "probability": 0.3}' http://127.0.0.1:8900/_stand_in/faults
 
     Exit codes: 0 stopped as asked, 1 failed, 2 misused.
@@ -65,6 +72,7 @@ def xata_stand_in(
         organization=organization,
         behaviour=behaviour,
         keep_databases=keep_databases,
+        state=state,
     )
     terminal.run(_serve(stand_in, project or [], template or []))
 
@@ -87,7 +95,7 @@ async def _serve(stand_in: XataStandIn, projects: list[str], regions: list[str])
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await stand_in.start()
-        made = [(name, stand_in.add_project(name)) for name in projects]
+        made = [(name, stand_in.project_named(name) or stand_in.add_project(name)) for name in projects]
         templates = [await _template(stand_in, project, region) for _, project in made for region in regions]
         _show(stand_in, made, templates)
         await stop.wait()
@@ -104,7 +112,9 @@ async def _template(stand_in: XataStandIn, project: str, region: str) -> tuple[s
     if stand_in.cloud.region(region) is None:
         known = ", ".join(found.id for found in stand_in.cloud.regions())
         raise SettingsError(f"--template {region}: there is no such region, only {known}")
-    branch = await stand_in.add_branch(project, f"template-{region}", region=region)
+    name = f"template-{region}"
+    known_branches = {branch.name: branch.id for branch in stand_in.live_branches(project)}
+    branch = known_branches.get(name) or await stand_in.add_branch(project, name, region=region)
     connection = await asyncpg.connect(stand_in.connection_url(branch))
     try:
         await migrations.apply(connection, migrations.user_migrations())

@@ -1,7 +1,5 @@
 """The parts of the embedded system as their supervisor sees them: one function a kind."""
 
-from collections.abc import Sequence
-
 from local.child import Child
 from local.epmd import Epmd
 from local.postgres import PostgresCluster
@@ -10,12 +8,8 @@ from local.rabbitmq import RabbitNode
 from local.supervisor import Part
 
 
-def child_part(child: Child, followers: Sequence[Child] = ()) -> Part:
-    """`followers`: hold on to what ends with it. They are ended as well, and started again by themselves."""
-
+def child_part(child: Child) -> Part:
     def start() -> None:
-        for follower in followers:
-            follower.terminate()
         # It runs still when only writing it down had failed.
         child.kill()
         child.start()

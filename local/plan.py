@@ -57,8 +57,7 @@ class Wishes:
 class ChildPlan:
     """One of our own processes: its arguments to `usher`, the port on which it says that it is ready.
 
-    `first`: others need it, so they are started when it is ready. `follows`: one that forgets at its end what this one
-    holds on to; so this one begins anew with it.
+    `first`: others need it, so they are started when it is ready.
     """
 
     name: str
@@ -66,7 +65,6 @@ class ChildPlan:
     internal_port: int
     environment: Mapping[str, str]
     first: bool = False
-    follows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def make_plan(wishes: Wishes, kept: Mapping[str, str], given: Mapping[str, str])
     if wishes.xata_stand_in:
         xata_port = ports.again(kept.get("XATA_API_URL"))
         servers |= _xata(xata_port, kept, given)
-        stand_ins = (_xata_stand_in(xata_port, servers),)
+        stand_ins = (_xata_stand_in(wishes.folder, xata_port, servers),)
     environment = {name: value for name, value in given.items() if name not in _OURS} | servers
     internal = _Internal(ports, kept)
     children = (
@@ -182,8 +180,7 @@ def _ingress(internal_port: int, host: str, port: int, workers: int) -> ChildPla
 def _consumer(effect: str, copy: int, internal_port: int) -> ChildPlan:
     name = effect if copy == 0 else f"{effect}-{copy + 1}"
     environment = {"CONSUMER_INTERNAL_HOST": LOOPBACK, "CONSUMER_INTERNAL_PORT": str(internal_port)}
-    follows = _XATA_STAND_IN if effect == "provision_database" else None
-    return ChildPlan(name, ("consumer", effect), internal_port, environment, follows=follows)
+    return ChildPlan(name, ("consumer", effect), internal_port, environment)
 
 
 def _xata(port: int, kept: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -198,13 +195,15 @@ def _xata(port: int, kept: Mapping[str, str], given: Mapping[str, str]) -> dict[
     }
 
 
-def _xata_stand_in(port: int, servers: Mapping[str, str]) -> ChildPlan:
+def _xata_stand_in(folder: Path, port: int, servers: Mapping[str, str]) -> ChildPlan:
     environment = {
         "XATA_STAND_IN_POSTGRES_URL": servers["PROVIDER_POSTGRES_URL"],
         "XATA_STAND_IN_API_KEY": servers["XATA_API_KEY"],
         "XATA_STAND_IN_ORGANIZATION": servers["XATA_ORGANIZATION"],
     }
-    return ChildPlan(_XATA_STAND_IN, ("xata-stand-in", "--port", str(port)), port, environment, first=True)
+    state = folder / f"{_XATA_STAND_IN}.json"
+    arguments = ("xata-stand-in", "--port", str(port), "--state", str(state))
+    return ChildPlan(_XATA_STAND_IN, arguments, port, environment, first=True)
 
 
 def _lookup(internal_port: int, host: str, port: int) -> ChildPlan:

@@ -165,12 +165,8 @@ class Stack:
 
     def _supervision(self) -> Supervisor:
         servers = [postgres_part(self._postgres), rabbitmq_part(self._rabbit), epmd_part(self._rabbit)]
-        children = [child_part(child, self._followers(child)) for child in self.children]
+        children = [child_part(child) for child in self.children]
         return Supervisor([*servers, *children], record=self._record_all, died=self._note_death)
-
-    def _followers(self, child: Child) -> list[Child]:
-        following = {plan.name for plan in self.plan.children if plan.follows == child.name}
-        return [other for other in self.children if other.name in following]
 
     def _note_death(self, death: Death) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")

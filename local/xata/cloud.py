@@ -43,9 +43,15 @@ class Cloud:
         self.projects: dict[str, Project] = {}
         self.creates: Counter[str] = Counter()
         """How many branches of each name were ever created."""
-        self._branches_ever = 0
+        self.branches_ever = 0
         self._recent_projects: deque[float] = deque()
         self._recent_branches: dict[str, deque[float]] = {}
+
+    def recall(self, projects: Iterable[Project], creates: Counter[str], branches_ever: int) -> None:
+        """Take in what an earlier life knew; the hourly caps begin anew."""
+        self.projects.update((project.id, project) for project in projects)
+        self.creates.update(creates)
+        self.branches_ever = branches_ever
 
     # Regions
 
@@ -102,7 +108,7 @@ class Cloud:
         return branch
 
     def check_new_organization(self) -> None:
-        if self.organization.is_new and self._branches_ever >= self.behaviour.new_organization_max_branches:
+        if self.organization.is_new and self.branches_ever >= self.behaviour.new_organization_max_branches:
             raise refusals.new_organization_limit(self.organization.id)
 
     def parent(self, project_id: str, parent_id: str) -> Branch:
@@ -123,7 +129,7 @@ class Cloud:
         branch = self._new_branch(project, wish, parent, depth)
         project.branches[branch.id] = branch
         self.creates[branch.name] += 1
-        self._branches_ever += 1
+        self.branches_ever += 1
         self._recent(project).append(time.monotonic())
         return branch
 

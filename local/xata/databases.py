@@ -99,6 +99,11 @@ class Databases:
         async with self._session() as connection:
             return bool(await connection.fetchval(_HAS_DATABASE, name) or await connection.fetchval(_HAS_ROLE, name))
 
+    async def complete(self, name: str) -> bool:
+        """Whether all of it is there, the database and the login; whether it may log in is left open."""
+        async with self._session() as connection:
+            return bool(await connection.fetchval(_HAS_DATABASE, name) and await connection.fetchval(_HAS_ROLE, name))
+
     async def activity(self, name: str) -> tuple[int, int]:
         """How many are connected, and how many ever were."""
         async with self._session() as connection:

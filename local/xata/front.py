@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,10 +38,14 @@ _GO_BODIES: Final[dict[str, tuple[gojson.Struct, ...]]] = {
 
 
 class Front:
-    def __init__(self, cloud: Cloud, operations: Iterable[Operation], keys: dict[str, ApiKey]) -> None:
+    def __init__(
+        self, cloud: Cloud, operations: Iterable[Operation], keys: dict[str, ApiKey], changed: Callable[[], None]
+    ) -> None:
+        """`changed`: told when an operation may have changed something, before its answer leaves."""
         self._cloud = cloud
         self._operations = list(operations)
         self._keys = keys
+        self._changed = changed
         self._recent: deque[float] = deque()
         self.record = Record()
         self.faults = Faults()
@@ -119,7 +123,10 @@ class Front:
         self._check_organization(key, operation, call)
         if self._cloud.behaviour.unknown_fields_are_refused:
             _refuse_unknown(operation, seen.body)
-        return operation, await operation.handler(call)
+        answer = await operation.handler(call)
+        if operation.method != "GET":
+            self._changed()
+        return operation, answer
 
     def _key(self, request: web.Request, operation: Operation, call: Call) -> ApiKey:
         header = request.headers.get("Authorization", "")

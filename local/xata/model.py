@@ -1,4 +1,4 @@
-"""What the stand-in keeps: an organization, its keys, projects and branches. Plain data, all in memory."""
+"""What the stand-in keeps: an organization, its keys, projects and branches. Plain data."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Promise: a branch that says HEALTHY lets its user in; after `remove` nobody is i
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -19,15 +20,31 @@ log = structlog.get_logger()
 
 
 class Provisioning:
-    def __init__(self, databases: Databases, behaviour: Behaviour) -> None:
+    def __init__(self, databases: Databases, behaviour: Behaviour, changed: Callable[[], None]) -> None:
+        """`changed`: told when a branch has come up, before anybody can hear of it."""
         self._databases = databases
         self._behaviour = behaviour
+        self._changed = changed
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, branch: Branch, parent: Branch | None) -> None:
-        branch.provisioning = asyncio.create_task(self._bring_up(branch, parent), name=f"provision {branch.id}")
+    def begin(self, branch: Branch, parent: Branch | None, *, again: bool = False) -> None:
+        """`again`: an earlier life has begun with it."""
+        work = self._bring_up(branch, parent, again=again)
+        branch.provisioning = asyncio.create_task(work, name=f"provision {branch.id}")
         self._tasks.add(branch.provisioning)
         branch.provisioning.add_done_callback(self._tasks.discard)
+
+    async def take_up(self, branch: Branch, parent: Branch | None) -> None:
+        """Go on with a branch of an earlier life, wherever that ended."""
+        if not branch.up:
+            branch.doomed |= branch.parent_id is not None and parent is None
+            self.begin(branch, parent, again=True)
+        elif await self._databases.complete(branch.database):
+            # A rotation that nobody was told of does not count.
+            await self._databases.set_password(branch.database, branch.password)
+        else:
+            log.warning("xata_branch_lost", branch_id=branch.id)
+            branch.deleted = True
 
     async def remove(self, branch: Branch) -> None:
         if branch.provisioning is not None:
@@ -62,17 +79,24 @@ class Provisioning:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _bring_up(self, branch: Branch, parent: Branch | None) -> None:
+    async def _bring_up(self, branch: Branch, parent: Branch | None, *, again: bool) -> None:
         try:
-            await self._databases.create(branch.database, branch.password, template=parent.database if parent else None)
+            if not again or not await self._databases.complete(branch.database):
+                await self._create(branch, parent, again=again)
             await self._until_due(branch)
             await self._databases.open(branch.database)
+            branch.active_at = time.monotonic()
+            branch.up = True
+            self._changed()
         except Exception as error:  # noqa: BLE001 - whatever it is, the branch says so as FAULT
+            branch.up = False
             log.warning("xata_branch_failed", branch_id=branch.id, error=type(error).__name__)
             branch.doomed = True
-            return
-        branch.active_at = time.monotonic()
-        branch.up = True
+
+    async def _create(self, branch: Branch, parent: Branch | None, *, again: bool) -> None:
+        if again:
+            await self._databases.drop(branch.database)
+        await self._databases.create(branch.database, branch.password, template=parent.database if parent else None)
 
     async def _until_due(self, branch: Branch) -> None:
         """Looks at the behaviour again and again: a test may change it meanwhile."""

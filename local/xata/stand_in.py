@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,6 +30,7 @@ from local.xata.cloud import Cloud, Wish
 from local.xata.databases import Databases
 from local.xata.faults import Faults
 from local.xata.front import Front
+from local.xata.memory import Memory
 from local.xata.model import ALL_SCOPES, ApiKey, Branch, Cluster, Organization, Project, ScaleToZero, StatusType
 from local.xata.projects import Projects
 from local.xata.provisioning import Provisioning
@@ -40,7 +42,7 @@ _POLL_S: Final = 0.01
 
 
 class XataStandIn:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server has as many settings as it has
         self,
         *,
         postgres_url: str,
@@ -50,18 +52,26 @@ class XataStandIn:
         behaviour: Behaviour | None = None,
         regions: Iterable[Region] = REGIONS,
         keep_databases: bool = False,
+        state: Path | None = None,
     ) -> None:
-        """`port` 0: any free one. `keep_databases`: leave them on the server at `stop`."""
+        """`port` 0: any free one. `keep_databases`: leave them on the server at `stop`.
+
+        `state`: a file that keeps all of it, and so the databases, from life to life.
+
+        Raises: ServerError when that file cannot be read.
+        """
+        self._memory = Memory(state)
         self.behaviour = behaviour or Behaviour()
-        self.api_key = api_key or ids.user_key()
-        self.cloud = Cloud(self.behaviour, Organization(organization or ids.organization_id()), regions)
+        self.api_key = api_key or self._memory.api_key or ids.user_key()
+        mine = Organization(organization or self._memory.organization or ids.organization_id())
+        self.cloud = Cloud(self.behaviour, mine, regions)
         self._keys = {self.api_key: ApiKey()}
         self._databases = Databases(postgres_url)
-        self._provisioning = Provisioning(self._databases, self.behaviour)
+        self._provisioning = Provisioning(self._databases, self.behaviour, self._remember)
         self.port = port
-        self._keep_databases = keep_databases
+        self._keep_databases = keep_databases or self._memory.keeps
         operations = Projects(self.cloud).operations() + Branches(self.cloud, self._provisioning).operations()
-        self._front = Front(self.cloud, operations, self._keys)
+        self._front = Front(self.cloud, operations, self._keys, self._remember)
         self._runner: web.AppRunner | None = None
 
     # Life
@@ -69,6 +79,7 @@ class XataStandIn:
     async def start(self) -> None:
         """Raises: ServerError when PostgreSQL or the port is not to be had."""
         await self._databases.start()
+        await self._recall()
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.add_subapp("/_stand_in", admin.app(self))
         app.router.add_get("/readyz", _ready)
@@ -93,6 +104,15 @@ class XataStandIn:
             left = [branch for branch in self.cloud.branches() if branch.provisioning is not None]
             await asyncio.gather(*(self._provisioning.remove(branch) for branch in left))
         await self._databases.stop()
+
+    async def _recall(self) -> None:
+        recalled = {branch.id: branch for branch in self._memory.recall(self.cloud, self._keys)}
+        for branch in recalled.values():
+            await self._provisioning.take_up(branch, recalled.get(branch.parent_id or ""))
+        self._remember()
+
+    def _remember(self) -> None:
+        self._memory.save(self.cloud, self._keys, self.api_key)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -128,14 +148,21 @@ class XataStandIn:
             projects=None if projects is None else frozenset(projects),
             branches=None if branches is None else frozenset(branches),
         )
+        self._remember()
         return key
 
     def remove_key(self, key: str) -> None:
         self._keys.pop(key, None)
+        self._remember()
 
     def add_project(self, name: str = "users") -> str:
         """The project's id."""
-        return self.cloud.create_project(Project(id=ids.project_id(), name=name)).id
+        project = self.cloud.create_project(Project(id=ids.project_id(), name=name))
+        self._remember()
+        return project.id
+
+    def project_named(self, name: str) -> str | None:
+        return next((project.id for project in self.cloud.live_projects() if project.name == name), None)
 
     async def add_branch(
         self,
@@ -154,6 +181,7 @@ class XataStandIn:
         self.cloud.creates[name] -= 1
         if ready:
             branch.born = float("-inf")
+        self._remember()
         self._provisioning.begin(branch, self.branch(parent) if parent else None)
         while ready and not branch.up:
             if branch.doomed:

@@ -1,6 +1,5 @@
 """Parts that end are started again when it is time, and what happens is said."""
 
-import itertools
 import os
 import signal
 import sys
@@ -178,21 +177,3 @@ async def test_a_killed_process_is_started_again_and_its_last_words_are_of_its_o
     assert deaths == [Death("sleeper", "was killed by SIGKILL", 1)]
     assert sleeper.process != first
     await eventually(lambda: sleeper.last_words() == "here")
-
-
-async def test_who_follows_a_part_that_forgets_begins_anew_with_it(sleeper: Child, tmp_path: Path) -> None:
-    forgets = Child("forgets", [sys.executable, "-c", ""], tmp_path / "forgets.log", os.environ, internal_port=1)
-    forgets.start()
-    supervisor = Supervisor(
-        [child_part(forgets, followers=[sleeper])],
-        record=lambda: None,
-        died=lambda _: None,
-        now=itertools.count(0, 60).__next__,
-    )
-    await eventually(lambda: supervisor.look() != [])
-    assert sleeper.exit_code is None
-
-    supervisor.look()
-
-    await eventually(lambda: sleeper.exit_code == -signal.SIGTERM)
-    forgets.kill()

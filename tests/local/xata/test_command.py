@@ -33,13 +33,13 @@ def _command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def _running(*arguments: str) -> Iterator[dict[str, str]]:
+def _running(*arguments: str, end: signal.Signals = signal.SIGINT) -> Iterator[dict[str, str]]:
     """The settings that it prints, and what its comments name, last word by first words."""
     with subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield _said(process)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            process.send_signal(end)
+            assert process.wait(20) == (-end if end is signal.SIGKILL else 0)
         finally:
             process.kill()
 
@@ -61,9 +61,7 @@ async def test_it_serves_with_projects_and_templates_until_it_is_interrupted(pos
     with _running("--postgres-url", admin, *options) as said:
         project = said["# project users"]
         template = said[f"# template in us-east-1 of {project}"]
-        base = f"{said['XATA_API_URL']}/organizations/{said['XATA_ORGANIZATION']}"
-        headers = {"Authorization": f"Bearer {said['XATA_API_KEY']}"}
-        async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as client:
+        async with _client(said) as client:
             branches = f"/projects/{project}/branches"
             branch = await created(client, branches, inherit("user_1", template))
             credentials = await client.get(f"{branches}/{branch}/credentials?username=xata")
@@ -75,6 +73,57 @@ async def test_it_serves_with_projects_and_templates_until_it_is_interrupted(pos
     admins = await asyncpg.connect(admin)
     assert not await admins.fetch("select from pg_database where datname = $1", f"xata_{branch}")
     await admins.close()
+
+
+async def test_killed_it_finds_its_projects_branches_and_logins_again(
+    postgres: PostgresCluster, tmp_path: Path
+) -> None:
+    options = ["--postgres-url", postgres.url("postgres"), "--project", "users", "--template", "us-east-1"]
+    options += ["--healthy-after", "0.2s", "--port", "0", "--state", str(tmp_path / "xata.json")]
+    with _running(*options, end=signal.SIGKILL) as first:
+        project = first["# project users"]
+        template = first[f"# template in us-east-1 of {project}"]
+        branches = f"/projects/{project}/branches"
+        async with _client(first) as client:
+            branch = await created(client, branches, inherit("user_1", template))
+            login = await _login(client, f"{branches}/{branch}")
+        await _ask(login, "create table kept ()")
+
+    with _running(*options) as second:
+        async with _client(second) as client:
+            found = (await client.get(branches)).json()["branches"]
+            again = await client.post(branches, json=inherit("user_1", template))
+            login_again = await _login(client, f"{branches}/{branch}")
+            kept = await _ask(login_again, "select to_regclass('kept') is not null")
+            for each in (branch, template):
+                assert (await client.delete(f"{branches}/{each}")).status_code == 204
+
+    for setting in ("XATA_API_KEY", "XATA_ORGANIZATION", "# project users", f"# template in us-east-1 of {project}"):
+        assert second[setting] == first[setting]
+    assert {each["name"]: each["id"] for each in found} == {"user_1": branch, "template-us-east-1": template}
+    assert again.status_code == 409
+    assert login_again == login
+    assert kept is True
+
+
+async def _login(client: httpx.AsyncClient, branch: str) -> str:
+    return str((await client.get(f"{branch}/credentials?username=xata")).json()["connectionString"])
+
+
+async def _ask(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+def _client(said: dict[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=f"{said['XATA_API_URL']}/organizations/{said['XATA_ORGANIZATION']}",
+        headers={"Authorization": f"Bearer {said['XATA_API_KEY']}"},
+        trust_env=False,
+    )
 
 
 def _fails(*arguments: str) -> tuple[int, str]:
