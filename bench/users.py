@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from random import Random
 from typing import Final
 
 import asyncpg
+import psutil
 
 from bench import critical_time, drain, sync_user
 from bench.bench import Bench
 from bench.results import Section, Series, Table, at_least
+from shared.events import UserEvent
 
 _FILL_TIMEOUT_S: Final = 900.0
 _RATE: Final = 500
 _EVENTS_PER_S: Final = 8_000
 
-# Ids spread over the index, as real ones are. Indexes are built afterwards, from their own definitions.
+# Ids begin with the time of creation, as Clerk's do: users were created in equal steps over two years. Their e-mail
+# addresses and names lie anywhere in the index. Indexes are built afterwards, from their own definitions.
+_FIRST_S: Final = 1_700_000_000
+_YEARS_S: Final = 60_000_000
 _INDEXES: Final = """
 select indexdef, format('drop index %I', indexname) as drop from pg_indexes
 where schemaname = 'public' and tablename = 'users' and indexname <> 'users_pkey'
@@ -30,36 +39,93 @@ _ADD_KEYS: Final = """
 alter table users add constraint users_pkey primary key (user_id);
 alter table user_guards add constraint user_guards_pkey primary key (user_id)
 """
+_PEOPLE: Final = """
+create temporary table people as
+select 'user_' || to_hex($2::bigint + number * $3::bigint / $1::int) || left(md5('id' || number), 19) as user_id,
+    md5('e-mail' || number) as email, md5('name' || number) as username, md5('event' || number) as event
+from generate_series(1, $1::int) as number
+"""
 _USERS: Final = """
 insert into users (user_id, email, username, first_name, last_name, photo_url, created_at, updated_at)
-select 'user_' || left(md5(number::text), 27), number || '@example.com', 'name-' || number, 'Ada', 'Lovelace',
-    'https://img.clerk.com/' || number, now(), now()
-from generate_series(1, $1::int) as number
+select user_id, left(email, 12) || '@example.com', left(username, 12), 'Ada', 'Lovelace',
+    'https://img.clerk.com/' || username, now(), now()
+from people
 """
 _GUARDS: Final = """
 insert into user_guards (user_id, deleted, version, event_id, event_time)
-select 'user_' || left(md5(number::text), 27), false, 1, 'msg_' || number, now()
-from generate_series(1, $1::int) as number
+select user_id, false, 1, 'msg_' || left(event, 27), now() from people
 """
+_WAL: Final = "select wal_bytes::float8 from pg_stat_wal"
+NEW: Final = "created now"
+ANY_TIME: Final = "created at any time"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How fast, and what an event costs Postgres: figures that noise hardly touches."""
+
+    per_s: Series = field(default_factory=Series)
+    cpu_us: Series = field(default_factory=Series)
+    wal_kb: Series = field(default_factory=Series)
 
 
 async def run(bench: Bench) -> Section:
-    empty, full = await bench.servers.database(), await bench.servers.database()
-    bench.say(f"users: filling the tables with {bench.plan.users:,} users")
-    filled_s = await _fill(full, bench.plan.users)
-    rates: dict[str, Series] = {empty: Series(), full: Series()}
-    times = {url: {_RATE: critical_time.Cell()} for url in rates}
+    none, many = "none", f"{bench.plan.users:,}"
+    urls = {none: await bench.servers.database(), many: await bench.servers.database()}
+    bench.say(f"users: filling the tables with {many} users")
+    filled_s = await fill(urls[many], bench.plan.users)
+    cells = {(none, NEW): Cell(), (many, NEW): Cell(), (many, ANY_TIME): Cell()}
+    times = {name: {_RATE: critical_time.Cell()} for name in urls}
     for number in range(bench.rounds):
-        for url, series in rates.items():
-            bench.say(f"users: round {number + 1}, {'no' if url == empty else f'{bench.plan.users:,}'} users")
-            events = drain.distinct(f"u{number}", int(_EVENTS_PER_S * bench.seconds))
-            series.add((await sync_user.drained(bench, 1, events, url)).per_s)
-            await critical_time.measure(bench, url, times[url])
-    await bench.servers.drop(full)
-    return _section(bench, filled_s, (empty, full), rates, times)
+        for (name, created), cell in cells.items():
+            bench.say(f"users: round {number + 1}, {name} there, then users {created}")
+            events = created_users(created, f"u{number}", int(_EVENTS_PER_S * bench.seconds))
+            await _after_checkpoint(bench, events, urls[name], cell)
+        for name, url in urls.items():
+            await critical_time.measure(bench, url, times[name])
+    await bench.servers.drop(urls[many])
+    return _section(filled_s, cells, times)
 
 
-async def _fill(url: str, users: int) -> float:
+async def _after_checkpoint(bench: Bench, events: list[UserEvent], url: str, cell: Cell) -> None:
+    """The worst moment, the same for all: whichever page is touched now goes into the write-ahead log as a whole."""
+    await bench.servers.as_admin("checkpoint")
+    cpu_before, wal_before = await _spent(bench)
+    drained = await sync_user.drained(bench, 1, events, url)
+    cpu, wal = await _spent(bench)
+    cell.per_s.add(drained.per_s)
+    cell.cpu_us.add((cpu - cpu_before) / len(events) * 1e6)
+    cell.wal_kb.add((wal - wal_before) / len(events) / 1000)
+
+
+async def _spent(bench: Bench) -> tuple[float, float]:
+    """CPU seconds of Postgres, ended backends included, and bytes of its write-ahead log."""
+    postmaster = psutil.Process(bench.servers.postgres.pid)
+    own = postmaster.cpu_times()
+    living = [child.cpu_times() for child in postmaster.children()]
+    cpu = sum(own[:4]) + sum(times.user + times.system for times in living)
+    wal = await bench.servers.as_admin(_WAL)
+    assert isinstance(wal, float)
+    return cpu, wal
+
+
+def created_users(when: str, tag: str, count: int) -> list[UserEvent]:
+    """New users whose ids, e-mail addresses and names lie where those of the filled tables do."""
+    random = Random(tag)  # noqa: S311 - reproducible, no secret
+    second: Callable[[], int] = {
+        NEW: lambda: int(time.time()),
+        ANY_TIME: lambda: _FIRST_S + random.randrange(_YEARS_S),
+    }[when]
+    return [_of_second(event, second()) for event in drain.distinct(f"{tag} {when} ", count)]
+
+
+def _of_second(event: UserEvent, second: int) -> UserEvent:
+    digits = sha256(event.id.encode()).hexdigest()
+    data = replace(event.data, email=f"{digits[:12]}@example.com", username=digits[12:24])
+    return replace(event, id=f"msg_{digits[24:51]}", subject=f"user_{second:x}{digits[45:]}", data=data)
+
+
+async def fill(url: str, users: int) -> float:
     started = time.perf_counter()
     connection = await asyncpg.connect(url)
     try:
@@ -69,8 +135,9 @@ async def _fill(url: str, users: int) -> float:
             for index in indexes:
                 await connection.execute(index["drop"])
             await connection.execute(_DROP_KEYS)
-            await connection.execute(_USERS, users)
-            await connection.execute(_GUARDS, users)
+            await connection.execute(_PEOPLE, users, _FIRST_S, _YEARS_S)
+            await connection.execute(_USERS)
+            await connection.execute(_GUARDS)
             await connection.execute(_ADD_KEYS)
             for index in indexes:
                 await connection.execute(index["indexdef"])
@@ -82,22 +149,32 @@ async def _fill(url: str, users: int) -> float:
 
 
 def _section(
-    bench: Bench,
-    filled_s: float,
-    urls: tuple[str, str],
-    rates: dict[str, Series],
-    times: dict[str, dict[int, critical_time.Cell]],
+    filled_s: float, cells: dict[tuple[str, str], Cell], times: dict[str, dict[int, critical_time.Cell]]
 ) -> Section:
-    names = ("none", f"{bench.plan.users:,}")
+    none, many = times
+    base = cells[none, NEW].per_s
     rows = [
-        [name, rates[url].text(), times[url][_RATE].p50_ms.text(1), times[url][_RATE].p99_ms.text(1)]
-        for name, url in zip(names, urls, strict=True)
+        [
+            name,
+            created,
+            cell.per_s.text(),
+            f"{cell.per_s.ratio(base):.2f}",
+            cell.cpu_us.text(),
+            cell.wal_kb.text(1),
+        ]
+        for (name, created), cell in cells.items()
     ]
+    looked = [[name, cell[_RATE].p50_ms.text(1), cell[_RATE].p99_ms.text(1)] for name, cell in times.items()]
     return Section(
         "With many users in the tables",
-        f"`sync_user` on a full queue, and the critical time at {_RATE}/s. Ids are spread over the index, as real ones "
-        f"are. Filling the tables took {filled_s:.0f} s.",
-        tables=[Table(["users before", "events/s", "critical time: p50 ms", "p99 ms"], rows)],
-        targets=[at_least(f"with {names[1]} users to none", 0.8, rates[urls[1]].ratio(rates[urls[0]]))],
-        samples={name: rates[url].samples for name, url in zip(names, urls, strict=True)},
+        f"`sync_user` on a full queue of new users, right after a checkpoint, and the critical time at {_RATE}/s. Ids "
+        "begin with the time of creation, as Clerk's do, so that new users' ids come last in the index; their e-mail "
+        "addresses and names lie anywhere. Users created at any time are the worst case: their ids, too, lie anywhere. "
+        f"Filling the tables took {filled_s:.0f} s.",
+        tables=[
+            Table(["users before", "new users", "events/s", "to none", "Postgres: CPU, us each", "WAL, kB each"], rows),
+            Table(["users before", "critical time: p50 ms", "p99 ms"], looked),
+        ],
+        targets=[at_least(f"with {many} users to none", 0.8, cells[many, NEW].per_s.ratio(base))],
+        samples={f"{name}, {created}": cell.per_s.samples for (name, created), cell in cells.items()},
     )
