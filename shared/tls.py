@@ -32,6 +32,7 @@ def trouble(query: Mapping[str, str]) -> str | None:
     """What is wrong with the certificates that the query names, and what to do; None when they can be used."""
     return (
         trouble_with_cadata(query)
+        or _trouble_with_checking(query)
         or _trouble_with_authorities(query)
         or _trouble_with_certificate(query.get("certfile"), query.get("keyfile"))
     )
@@ -47,6 +48,13 @@ def trouble_with_cadata(query: Mapping[str, str]) -> str | None:
             "cadata is no certificate: write the base64 of its DER form, each + of it as %2B, "
             "or name a file of PEM certificates with cafile"
         )
+    return None
+
+
+def _trouble_with_checking(query: Mapping[str, str]) -> str | None:
+    """Both clients take every value but 0 for a yes, `false` as well: nobody who writes that wants it."""
+    if query.get("no_verify_ssl", "0") not in {"0", "1"}:
+        return "no_verify_ssl is neither 0 nor 1: leave it out to have the broker's certificate checked"
     return None
 
 

@@ -66,6 +66,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         ("certfile={certificate}", "do not go together"),
         ("certfile={certificate}&keyfile={locked}", "without a passphrase"),
         ("keyfile={key}", "name its certificate with certfile"),
+        ("no_verify_ssl=false", "no_verify_ssl is neither 0 nor 1"),
     ],
 )
 def test_certificates_and_keys_that_cannot_be_used_are_named_with_what_to_do(
