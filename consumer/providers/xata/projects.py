@@ -40,6 +40,7 @@ REPORT_S: Final = 2.0
 LOOK_LASTS_S: Final = 20.0
 QUOTA_RETRY_S: Final = 300.0
 BUSY_RETRY_S: Final = 2.0
+LOOKS_AT_OTHERS: Final = 20
 WARN_AT: Final = 0.8
 DEFAULT_MAX_BRANCHES: Final = 100
 
@@ -58,6 +59,12 @@ where project = $1
     and (looking_until is null or looking_until < clock_timestamp())
 returning true
 """
+_UNKNOWN: Final = """
+select exists (
+    select from xata_projects
+    where project = any($1::text[]) and (max_branches is null or looking_until > clock_timestamp())
+)
+"""
 _END_LOOK: Final = "update xata_projects set looking_until = null where project = $1"
 _NOTE: Final = """
 update xata_projects set max_branches = $2, lacks = $4, looked_at = clock_timestamp(), others = $5 + (
@@ -71,9 +78,7 @@ update xata_projects set full_until = clock_timestamp() + $2::float8 * interval 
 where project = $1
 """
 _FILL: Final = """
-select count(*) as projects, count(*) filter (where max_branches is null) as unknown,
-    coalesce(sum(max_branches), 0) as room,
-    coalesce(sum(others + placed), 0) as used
+select coalesce(sum(max_branches), 0) as room, coalesce(sum(others + placed), 0) as used
 from xata_projects where project = any($1::text[])
 """
 
@@ -101,7 +106,8 @@ class Projects:
         self._sleep_after_minutes = sleep_after_minutes
         self._members: tuple[float, list[Project]] | None = None
         self._limits: tuple[float, Limits] | None = None
-        self._finding_room = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._asking_limits = asyncio.Lock()
         self._warned = False
         self._looked_at = -math.inf
         self._reported_at = -math.inf
@@ -114,11 +120,22 @@ class Projects:
             QuotaBlocked: no project has room and none may be made.
             NotYet: another copy is just finding out.
         """
+        placed = await self._place_as_known(wanted, region)
+        if placed is None:
+            # One looks, and the others go by what it saw: a look costs turns, and who does not wait makes a project.
+            async with self._looking:
+                placed = await self._place_as_known(wanted, region) or await self._place_after_look(wanted, region)
+        return placed
+
+    async def _place_as_known(self, wanted: UserDatabase, region: str) -> Placement | None:
+        """Without asking Xata for anything."""
         if wanted.project is None and (members := self._fresh_members()):
-            placed = await self._reserve(wanted, region, members)
-            if placed is not None:
-                return placed
-        return await self._place_after_looking(wanted, region)
+            return await self._reserve(wanted, region, members)
+        placed = await self._placements.find(wanted.name)
+        if placed is None and wanted.project is not None:
+            await self._placements.remember(wanted, region)
+            placed = await self._placements.find(wanted.name)
+        return placed
 
     def _fresh_members(self) -> list[str] | None:
         """The pool's projects, while nothing about them has to be looked at."""
@@ -127,21 +144,11 @@ class Projects:
             return None
         return [project.id for project in self._members[1]]
 
-    async def _place_after_looking(self, wanted: UserDatabase, region: str) -> Placement:
-        placed = await self._placements.find(wanted.name)
-        if placed is None and wanted.project is not None:
-            await self._placements.remember(wanted, region)
-            placed = await self._placements.find(wanted.name)
-        if placed is not None:
-            return placed
+    async def _place_after_look(self, wanted: UserDatabase, region: str) -> Placement:
         members = await self.members()
-        if time.monotonic() - self._looked_at > AGE_WHEN_FULL_S:
-            await self._look(members, AGE_S)
+        await self._look(members, AGE_S)
         placed = await self._reserve(wanted, region, members)
-        if placed is None:
-            async with self._finding_room:
-                placed = await self._find_room(wanted, region)
-        return placed
+        return placed or await self._find_room(wanted, region)
 
     async def full(self, placement: Placement) -> None:
         """Xata says that the project takes no more: give the place in it back.
@@ -227,7 +234,7 @@ class Projects:
     async def _find_room(self, wanted: UserDatabase, region: str) -> Placement:
         members = await self.members(age_s=AGE_WHEN_FULL_S)
         await self._look(members, AGE_WHEN_FULL_S)
-        placed = await self._reserve(wanted, region, members)
+        placed = await self._reserve(wanted, region, members) or await self._after_others(wanted, region, members)
         if placed is None and await self._may_make_one():
             await self._make_one()
             members = await self.members(age_s=0)
@@ -235,14 +242,24 @@ class Projects:
             placed = await self._reserve(wanted, region, members)
         if placed is not None:
             return placed
-        used, room, unknown = await self._report(members)
-        if unknown:
-            raise NotYet("another copy looks at a project", BUSY_RETRY_S)
+        used, room = await self._report(members)
         raise QuotaBlocked(
             f"no project has room for a branch in {region}: {used} of {room} are used in {len(members)} projects; "
             "add to XATA_PROJECTS, raise XATA_MAX_PROJECTS or ask Xata for more",
             QUOTA_RETRY_S,
         )
+
+    async def _after_others(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
+        """Other copies look as well: what they see may be room."""
+        for _ in range(LOOKS_AT_OTHERS):
+            async with postgres.translated():
+                unknown = await self._pool.fetchval(_UNKNOWN, members)
+            if not unknown:
+                break
+            await asyncio.sleep(BUSY_RETRY_S / LOOKS_AT_OTHERS)
+        else:
+            raise NotYet("another copy looks at a project", BUSY_RETRY_S)
+        return await self._reserve(wanted, region, members)
 
     async def _may_make_one(self) -> bool:
         prefix = self._wishes.prefix
@@ -269,16 +286,17 @@ class Projects:
             log.info("xata_project_made", name=name)
 
     async def _organization(self) -> Limits:
-        if self._limits is None or time.monotonic() - self._limits[0] > AGE_S:
-            try:
-                limits = await self._api.organization_limits()
-            except NotFoundError:  # an older Xata
-                limits = Limits(None, None)
-            self._limits = time.monotonic(), limits
-        return self._limits[1]
+        async with self._asking_limits:
+            if self._limits is None or time.monotonic() - self._limits[0] > AGE_S:
+                try:
+                    limits = await self._api.organization_limits()
+                except NotFoundError:  # an older Xata
+                    limits = Limits(None, None)
+                self._limits = time.monotonic(), limits
+            return self._limits[1]
 
-    async def _report(self, members: list[str]) -> tuple[int, int, int]:
-        """Used, room in all (with what may still be made), and projects not looked at yet."""
+    async def _report(self, members: list[str]) -> tuple[int, int]:
+        """Used, and room in all, with what may still be made."""
         async with postgres.translated():
             row = await self._pool.fetchrow(_FILL, members)
         assert row is not None and self._members is not None  # noqa: S101, PT018 - aggregates have a row
@@ -289,7 +307,7 @@ class Projects:
             room += max(0, self._wishes.most - made) * each
         self._reported_at = time.monotonic()
         self._tell(used, room, len(members))
-        return used, room, int(row["unknown"])
+        return used, room
 
     def _tell(self, used: int, room: int, projects: int) -> None:
         self._used, self._room = used, room

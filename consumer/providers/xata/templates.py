@@ -80,7 +80,8 @@ class Templates:
             NotYet: the template is still being made.
         """
         if region not in self._wanted:
-            return Origin(await self._custom(region))
+            async with self._locks["", region]:
+                return Origin(await self._custom(region))
         async with self._locks[project, region]:
             usable = self._usable.get((project, region))
             if usable is None:

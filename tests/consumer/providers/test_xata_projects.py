@@ -76,6 +76,20 @@ class TestGiven:
         assert sum(result is None for result in results) == 3
         assert 400 not in [request.status for request in stand_in.requests]
 
+    @pytest.mark.parametrize("copies", [1, 3])
+    async def test_who_begins_at_the_same_moment_looks_once_and_makes_no_project_beside_one_with_room(
+        self, account: Account, stand_in: XataStandIn, copies: int
+    ) -> None:
+        stand_in.add_project("bench-1")
+        stand_in.faults.add(Fault.slow(0.3, method="GET", path="*/limits"))
+        providers = [account.provider(pool=PoolWishes(prefix="bench-")) for _ in range(copies)]
+
+        await asyncio.gather(*(provider.create(new_wish()) for provider in providers for _ in range(6)))
+
+        assert account.asked("createProject") == 0
+        assert account.asked("getProjectLimits") == 1
+        assert account.asked("listProjects") == copies
+
     async def test_reservations_at_the_same_moment_never_exceed_the_room(
         self, account: Account, stand_in: XataStandIn
     ) -> None:
