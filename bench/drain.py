@@ -6,6 +6,7 @@ The consumers stand ready and are paused while the queue fills; the clock runs f
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -15,12 +16,16 @@ from hashlib import sha256
 from random import Random
 from typing import Final
 
-import aio_pika
 import asyncpg
 
 from bench.bench import Bench
 from bench.programs import Program, Running, running
-from shared.events import CONTENT_TYPE, UserData, UserEvent, encode
+from ingress.amqp.address import Address
+from ingress.amqp.handshake import connect
+from ingress.amqp.message import Envelope, Message
+from local.errors import ServerError
+from shared.events import CONTENT_TYPE, USER_EVENT_TYPES, UserData, UserEvent, encode
+from shared.headers import APP_ID, ATTEMPT
 
 _FILL_TIMEOUT_S: Final = 90.0
 _FILL_AT_ONCE: Final = 500
@@ -103,25 +108,24 @@ async def drained(
 
 
 async def fill(amqp_url: str, queue: str, events: Sequence[UserEvent]) -> None:
-    """Returns when the broker has confirmed them all: what a busy one has not yet, it forgets with the channel."""
-    async with asyncio.timeout(_FILL_TIMEOUT_S), await aio_pika.connect(amqp_url) as connection:
-        exchange = (await connection.channel()).default_exchange
-        for start in range(0, len(events), _FILL_AT_ONCE):
-            some = events[start : start + _FILL_AT_ONCE]
-            await asyncio.gather(*(exchange.publish(_message(event), queue) for event in some))
+    """As the ingress writes them. Returns when the broker has confirmed all: others a busy one may still forget."""
+    envelopes = {kind: _envelope(queue, kind) for kind in USER_EVENT_TYPES}
+    messages = [
+        Message(envelopes[event.type], event.id, int(event.time.timestamp()), encode(event)) for event in events
+    ]
+    async with asyncio.timeout(_FILL_TIMEOUT_S):
+        connection = await connect(Address.of(amqp_url, heartbeat_s=0, name="bench"), lambda: None)
+        for start in range(0, len(messages), _FILL_AT_ONCE):
+            some = messages[start : start + _FILL_AT_ONCE]
+            troubles = await asyncio.gather(*(connection.publish(message, math.inf) for message in some))
+            if any(troubles):
+                raise ServerError(f"the queue could not be filled: {next(filter(None, troubles))}")
+        connection.hang_up("the queue is full")
+        await connection.gone
 
 
-def _message(event: UserEvent) -> aio_pika.Message:
-    return aio_pika.Message(
-        encode(event),
-        content_type=CONTENT_TYPE,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=event.id,
-        type=event.type,
-        timestamp=event.time,
-        app_id="usher",
-        headers={"attempt": 1},
-    )
+def _envelope(queue: str, kind: str) -> Envelope:
+    return Envelope("", queue, content_type=CONTENT_TYPE, headers={ATTEMPT: 1}, type_=kind, app_id=APP_ID)
 
 
 class Rows:
