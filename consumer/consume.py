@@ -25,7 +25,7 @@ from consumer.metrics import ConsumerMetrics
 from consumer.outcome import CRASH_DELIVERIES, DEFAULT_MAX_ATTEMPTS, Ack, Outcome, decide
 from consumer.presence import Presence
 from consumer.properties import HeaderValue
-from consumer.report import Ending, report
+from consumer.report import Ending, report, report_done
 from consumer.settle import Settler
 from consumer.subscription import Subscription
 from shared.broker import BrokerLink
@@ -199,8 +199,7 @@ class Consumer:
             await self._settler.settle_done([ending.delivery for ending in there])
         except CONNECTION_EXCEPTIONS:
             there = []
-        for ending in there:
-            report(self.name, self._metrics, ending)
+        report_done(self.name, self._metrics, there)
         if len(there) < len(endings):
             log.warning("messages_not_settled", effect=self.name, count=len(endings) - len(there))
 

@@ -1,6 +1,6 @@
 """What a consumer tells Prometheus; one name per effect everywhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,14 +15,15 @@ class ConsumerMetrics:
 
     def __init__(self, registry: CollectorRegistry, effect: str, queue: str) -> None:
         self._effect, self._queue = effect, queue
-        self._of_outcome: dict[tuple[str, str], Counter] = {}
         self._messages = Counter(
             "usher_messages",
             "Messages settled, by queue, outcome (Ack, Retry, DeadLetter) and reason.",
             ["queue", "outcome", "reason"],
             registry=registry,
         )
-        self.critical_time = Histogram(
+        # Looking a child up by its labels costs more than counting, and every event is counted.
+        self._done = self._messages.labels(queue, "Ack", "")
+        self._critical_time = Histogram(
             "usher_critical_time_seconds",
             "From the event's time at Clerk to its effect being done.",
             ["effect"],
@@ -73,12 +74,14 @@ class ConsumerMetrics:
                 gauge.labels(self._effect, name).set_function(_asking(states, name))
         self._oldest_unsettled.set_function(oldest_unsettled_s)
 
-    def settled(self, outcome: str, reason: str) -> None:
-        # Looking a child up by its labels costs more than counting, and every event is counted.
-        counter = self._of_outcome.get((outcome, reason))
-        if counter is None:
-            counter = self._of_outcome[outcome, reason] = self._messages.labels(self._queue, outcome, reason)
-        counter.inc()
+    def done(self, critical_times_s: Sequence[float]) -> None:
+        """So many events were applied, so long after they happened."""
+        self._done.inc(len(critical_times_s))
+        for seconds in critical_times_s:
+            self._critical_time.observe(seconds)
+
+    def failed(self, outcome: str, reason: str) -> None:
+        self._messages.labels(self._queue, outcome, reason).inc()
 
     def breaker(self, state: State) -> None:
         self._breaker.set({State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}[state])

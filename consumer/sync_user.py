@@ -30,9 +30,10 @@ class SyncUser:
 
     async def __call__(self, events: Sequence[UserEvent]) -> list[Exception | None]:
         results = await self._together(events)
+        tell = log.debug  # looked up once: mostly it does nothing
         for event, result in zip(events, results, strict=True):
             if isinstance(result, Synced):
-                log.debug("user_synced", event_id=event.id, user_id=event.subject, type=event.type, result=result)
+                tell("user_synced", event_id=event.id, user_id=event.subject, type=event.type, result=result)
         return [None if isinstance(result, Synced) else result for result in results]
 
     async def _together(self, events: Sequence[UserEvent]) -> list[Synced | Exception]:
