@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.sync_user import SyncUser
-from consumer.users import Synced, sync
+from consumer.users import Synced, sync, sync_all
 from shared.errors import DependencyDown, PermanentError
 from shared.events import UserEvent
 from shared.postgres import create_pool
@@ -159,6 +159,18 @@ class _Pooled:
 
     async def fetch(self, *arguments: Any) -> Any:
         return await self._connection.fetch(*arguments)
+
+
+async def test_updates_of_some_users_of_a_full_table_touch_no_index(pool: Any) -> None:
+    await sync_all(pool, [user_event(user=f"user_{number}", version=1) for number in range(500)])
+    updates = [
+        user_event("user.updated", user=f"user_{number}", version=2, first_name="A") for number in range(0, 400, 40)
+    ]
+    async with pool.acquire() as connection, connection.transaction():
+        await sync_all(_Pooled(connection), updates)  # type: ignore[arg-type] # as above
+        for table in ("users", "user_guards"):
+            in_page = "select pg_stat_get_xact_tuples_hot_updated($1::regclass)"
+            assert await connection.fetchval(in_page, table) == len(updates)
 
 
 # The order theorem -------------------------------------------------------------------------------------------------
