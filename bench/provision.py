@@ -28,7 +28,8 @@ BARE: Final = f"bare create database, {MAX_SESSIONS} at once"
 AT_ONCE: Final = "usher, provider xata, ready at once"
 _PER_S: Final = 30
 _AT_ONCE_PER_S: Final = 160
-_READY: Final = "select count(*) from databases where state = 'ready' and user_id = any($1)"
+# In a database of its own: cheap, as it is asked often while Usher works.
+_READY: Final = "select count(*) from databases where state = 'ready'"
 _KEY, _ORGANIZATION = "xau_bench", "org_bench"
 _REGION: Final = "eu-central-1"
 
@@ -56,10 +57,9 @@ async def _provisioned(bench: Bench, events: list[UserEvent], settings: dict[str
     database = await bench.servers.database()
     await bench.servers.clear_broker()
     connection = await asyncpg.connect(database)
-    users = [event.subject for event in events]
 
     async def all_ready() -> bool:
-        return bool(await connection.fetchval(_READY, users) == len(users))
+        return bool(await connection.fetchval(_READY) == len(events))
 
     try:
         program = usher(bench.servers, "consumer", "provision_database", database_url=database, **settings)
@@ -102,8 +102,8 @@ def _section(rates: dict[str, Series], costs: dict[str, Series]) -> Section:
     rows = [[name, series.text(1), costs[name].text(1)] for name, series in rates.items()]
     return Section(
         "provision_database: databases from a full queue",
-        "One consumer with its default concurrency. The stand-in for Xata has every branch healthy at once, born with "
-        "the schema of a template, so that what is measured is Usher.",
+        "One consumer with its default concurrency. The stand-in for Xata is as lean as can be, and has every branch "
+        "healthy at once, born with the schema of a template, so that what is measured is Usher.",
         tables=[Table(["", "databases/s", "CPU of the consumer, ms each"], rows)],
         targets=list(_targets(rates)),
         samples={name: series.samples for name, series in rates.items()},
