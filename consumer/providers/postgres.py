@@ -51,11 +51,19 @@ select
 from pg_database where datname = $1
 """
 # The server itself quotes: `format` makes statements whose values cannot be parameters.
-# The template never has a session, so that creations cannot get into each other's way as with template1.
-_CREATE: Final = "select format('create database %I template %I allow_connections false', $1::text, $2::text)"
 # One statement list is one transaction.
 _MARK_AND_OPEN: Final = """
 select format('comment on database %1$I is %2$L; alter database %1$I allow_connections true', $1::text, $2::text)
+"""
+# The lock, and what follows where nothing is there, in one round trip. "Nothing" may be from before the lock was had:
+# then the creation fails. The template never has a session, so that creations cannot get into each other's way as with
+# template1.
+_BEGIN: Final = """
+select
+    pg_advisory_lock(hashtextextended('usher.provider.' || $1, 0)),
+    not exists (select from pg_database where datname = $1) as missing,
+    format('create database %I template %I allow_connections false', $1::text, $3::text) as create,
+    format('comment on database %1$I is %2$L; alter database %1$I allow_connections true', $1::text, $2::text) as open
 """
 _DROP_FORCED: Final = "select format('drop database if exists %I with (force)', $1::text)"
 _DROP: Final = "select format('drop database if exists %I', $1::text)"
@@ -105,18 +113,14 @@ class PostgresProvider:
             pool.terminate()
 
     async def create(self, wanted: UserDatabase) -> Place:
-        async with self._session(wanted.name) as connection:
-            seen, version = await _look(connection, wanted.name), None
-            if seen is None:
-                seen, version = await self._create_closed(connection, wanted.name)
-            if not seen.belongs_to(wanted.user_id):
-                raise PermanentError(
-                    f"a database {wanted.name} is there and is not ours: rename or drop it, then redrive"
-                )
-            _refuse_unowned(seen, wanted.name)
-            if seen.unfinished:
-                await _mark_and_open(connection, wanted)
-        return Place(seen.provider_id, self._region, host_of(self._url), schema_version=version)
+        async with self._session() as connection:
+            template = await self._template.ready(connection)
+            begun = await connection.fetchrow(_BEGIN, wanted.name, _mark(wanted.user_id), template)
+            assert begun is not None  # noqa: S101 - a select without a table has one row
+            made = begun["missing"] and await self._made(connection, wanted.name, begun)
+            provider_id = await _adopted(connection, wanted)
+        version = self._template.version if made else None
+        return Place(provider_id, self._region, host_of(self._url), schema_version=version)
 
     async def prepare(self, database: UserDatabase) -> Usable:
         async with self._slots:
@@ -152,23 +156,18 @@ class PostgresProvider:
                     "PROVIDER_POSTGRES_URL: this login may not create databases (alter role … createdb)"
                 )
 
-    async def _create_closed(self, connection: Session, name: str) -> tuple[_Seen, int | None]:
-        """With the version of the schema that it was made with; None when it was there."""
-        template = await self._template.ready(connection)
-        version: int | None = self._template.version
+    async def _made(self, connection: Session, name: str, begun: asyncpg.Record) -> bool:
+        """Created, marked and open; False when a database of that name was there."""
         try:
-            statement = await connection.fetchval(_CREATE, name, template)
-            await connection.execute(statement, timeout=CREATE_TIMEOUT_S)
+            await connection.execute(begun["create"], timeout=CREATE_TIMEOUT_S)
+            await connection.execute(begun["open"])
         except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-            log.info("database_was_there", name=name)  # somebody who does not take our lock; the mark decides
-            version = None
+            log.info("database_was_there", name=name)  # the mark decides whose it is
+            return False
         except asyncpg.InvalidCatalogNameError as error:
             self._template.forget()
-            raise TransientError(f"the template {template} was dropped: it is made anew") from error
-        seen = await _look(connection, name)
-        if seen is None:
-            raise TransientError(f"database {name} vanished while it was created")
-        return seen, version
+            raise TransientError(f"the template of {name} was dropped, or {name} itself: it is made anew") from error
+        return True
 
     @asynccontextmanager
     async def _session(self, name: str | None = None) -> AsyncIterator[Session]:
@@ -194,6 +193,23 @@ class PostgresProvider:
 async def _look(connection: Session, name: str) -> _Seen | None:
     row = await connection.fetchrow(_LOOK, name)
     return _Seen(**row) if row else None
+
+
+async def _adopted(connection: Session, wanted: UserDatabase) -> str:
+    """The id of the database that is there, marked and open; under the lock.
+
+    Raises:
+        PermanentError: it is not this user's.
+    """
+    seen = await _look(connection, wanted.name)
+    if seen is None:
+        raise TransientError(f"database {wanted.name} vanished while it was looked at")
+    if not seen.belongs_to(wanted.user_id):
+        raise PermanentError(f"a database {wanted.name} is there and is not ours: rename or drop it, then redrive")
+    _refuse_unowned(seen, wanted.name)
+    if seen.unfinished:
+        await _mark_and_open(connection, wanted)
+    return seen.provider_id
 
 
 def _refuse_unowned(seen: _Seen, name: str) -> None:
