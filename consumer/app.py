@@ -38,8 +38,9 @@ log = structlog.get_logger()
 ANNOUNCE_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 3.0
 POSTGRES: Final = "postgres"
-# As many events as one statement takes at once: more gain little, and the last of them waits for all.
-SYNC_BATCH: Final = 100
+# As many events as one statement takes at once: less cost Postgres and the broker more for each; of more, more wait for
+# a row that somebody holds locked.
+SYNC_BATCH: Final = 200
 # A user's row that somebody holds locked costs the other users of its batch no more than this.
 LOCK_TIMEOUT_S: Final = 2.0
 
