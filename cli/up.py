@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
 from cli import terminal
@@ -199,25 +198,28 @@ def _show_running(folder: Path, console: Console) -> None:
 
 
 def _show(folder: Path, console: Console) -> None:
-    values = read_env(folder)
+    rows = _rows(folder, read_env(folder))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        # An address that is cut, or broken over two lines, cannot be copied.
+        console.print(Text.assemble((f"{label:<{width}}  ", "bold"), value), soft_wrap=True)
+
+
+def _rows(folder: Path, values: Mapping[str, str]) -> list[tuple[str, str]]:
     management = urlsplit(values["MANAGEMENT_URL"])
     command = _command()
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="ignore", no_wrap=True)
-    table.add_row("webhooks", f"{values['INGRESS_URL']}/webhooks/clerk")
-    table.add_row("management", f"http://{management.hostname}:{management.port}")
-    table.add_row("", f"login {management.username}, password {management.password}")
-    table.add_row("PostgreSQL", values["DATABASE_URL"])
-    table.add_row("lookup", f"{values['LOOKUP_URL']}/users/ID/database")
-    if "XATA_API_URL" in values:
-        table.add_row("Xata stand-in", f"{values['XATA_API_URL']}/_stand_in/")
-    table.add_row("secrets, logs", f"{folder / 'env'}, {folder / 'log'}")
-    table.add_row("try next", f"{command} send user.created")
-    for verb in ("status", "tail", "down"):
-        table.add_row("", f"{command} {verb}")
-    # An address that is broken over two lines cannot be copied.
-    console.print(table, soft_wrap=True)
+    stand_in = [("Xata stand-in", f"{values['XATA_API_URL']}/_stand_in/")] if "XATA_API_URL" in values else []
+    return [
+        ("webhooks", f"{values['INGRESS_URL']}/webhooks/clerk"),
+        ("management", f"http://{management.hostname}:{management.port}"),
+        ("", f"login {management.username}, password {management.password}"),
+        ("PostgreSQL", values["DATABASE_URL"]),
+        ("lookup", f"{values['LOOKUP_URL']}/users/ID/database"),
+        *stand_in,
+        ("secrets, logs", f"{folder / 'env'}, {folder / 'log'}"),
+        ("try next", f"{command} send user.created"),
+        *(("", f"{command} {verb}") for verb in ("status", "tail", "down")),
+    ]
 
 
 def _command() -> str:
