@@ -31,6 +31,7 @@ _ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 _STOP_TIMEOUT_S = 30.0
 # Erlang reports a failed start at length, after the line that says why.
 _LAST_WORDS_LINES = 60
+_KILLED = 128
 _FOREIGN = ("RABBITMQ_", "ERL_")
 _PLAIN = re.compile(r"\w[\w-]*", re.ASCII)
 
@@ -109,8 +110,13 @@ class RabbitNode:
         return self._script is not None and self._script.poll() is None
 
     def how_it_ended(self) -> str:
-        """The script around the machine ends with 0 even when that was killed; its shell says so on the console."""
+        """When the machine was killed, the script around it ends with 0, and its shell says so on the console.
+
+        From 4.x on it ends as a shell does instead: with 128 and the signal.
+        """
         code = self._script.poll() if self._script else None
+        if code and code > _KILLED:
+            return how_it_ended(_KILLED - code)
         last_line = last_words(self._console, lines=1)
         killer = next((number for number in signal.Signals if (signal.strsignal(number) or "?") in last_line), 0)
         return how_it_ended(code or -killer)

@@ -10,6 +10,7 @@ import pytest
 from local.errors import MissingServerError, ServerError
 from local.ports import free_port
 from local.rabbitmq import RabbitNode
+from tests.support.eventually import eventually
 
 
 async def _store(node: RabbitNode, text: str) -> None:
@@ -113,6 +114,22 @@ def test_a_node_that_cannot_start_says_its_last_words_and_leaves_no_process(tmp_
     assert not node.running
     assert node.node_processes == []
     assert node.epmd_process is None
+
+
+@pytest.mark.parametrize("ending", ["echo Killed", "exit 137"], ids=["up to 3.x", "4.x"])
+async def test_a_machine_that_was_killed_is_told_whatever_the_script_around_it_says(
+    tmp_path: Path, ending: str
+) -> None:
+    script = tmp_path / "rabbitmq-server"
+    script.write_text(f"#!/bin/sh\n{ending}\n")
+    script.chmod(0o700)
+    node = RabbitNode(tmp_path, amqp_port=1, management_port=2, user="usher", password="secret", server=script)
+    node.launch()
+    try:
+        await eventually(lambda: not node.running)
+        assert node.how_it_ended() == "was killed by SIGKILL"
+    finally:
+        node.kill()
 
 
 def test_a_password_that_the_configuration_file_cannot_hold_is_refused(tmp_path: Path) -> None:
