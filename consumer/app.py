@@ -22,14 +22,14 @@ from consumer import readiness, users
 from consumer.breaker import Probe
 from consumer.consume import Consumer, Effect, Limits, one_by_one
 from consumer.metrics import ConsumerMetrics
-from consumer.provider import chosen_provider
+from consumer.provider import Chosen, chosen_provider
 from consumer.provision_database import ProvisionDatabase
 from consumer.settings import ConsumerSettings
 from consumer.subscription import Subscription
 from consumer.sync_user import SyncUser
 from shared import health, messages, postgres
 from shared.broker import BrokerLink
-from shared.errors import SettingsError
+from shared.errors import SettingsError, UsherError
 from shared.events import DatabaseEvent
 from shared.topology import EVENTS_EXCHANGE
 
@@ -83,7 +83,7 @@ async def _provision_database(
     async with (
         _pool(settings, "usher provider", connection_class=postgres.Stateless) as shared,
         chosen_provider(settings, shared, registry) as chosen,
-        _pool(settings, "usher provision_database") as pool,
+        _pool(settings, "usher provision_database", connection_class=postgres.Locking) as pool,
     ):
         effect = ProvisionDatabase(
             pool,
@@ -94,7 +94,19 @@ async def _provision_database(
         )
         limits = Limits(workers=settings.consumer_concurrency, max_attempts=settings.max_attempts)
         probes = {POSTGRES: lambda: postgres.ping(pool), "provider": chosen.provider.check}
-        yield Parts(one_by_one(effect), probes, limits)
+        warming = asyncio.create_task(_warm(chosen, pool, limits.workers))
+        try:
+            yield Parts(one_by_one(effect), probes, limits)
+        finally:
+            warming.cancel()
+            await asyncio.wait([warming])
+
+
+async def _warm(chosen: Chosen, pool: asyncpg.Pool[asyncpg.Record], workers: int) -> None:
+    """What is down now is the events' to meet."""
+    with contextlib.suppress(UsherError):
+        await chosen.warm()
+        await postgres.open_ahead(pool, workers)
 
 
 # Effect → its parts. One name per effect everywhere.

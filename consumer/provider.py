@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -18,16 +19,23 @@ from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.places import KNOWN_REGIONS, region_map
 from consumer.providers.xata.provider import XataProvider
 from consumer.settings import ConsumerSettings, ProviderName
+from shared import postgres
 from shared.errors import DependencyDown, NotYet
 from shared.migrations import user_migrations
 
 log = structlog.get_logger()
 
+# Xata is waited for longer than Postgres: so many serve more workers than there are connections.
+WARM_CONNECTIONS: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
+    """`warm` gets ready what a first creation would have to wait for; it may be left out."""
+
     provider: DatabaseProvider
     regions: Regions
+    warm: Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -37,7 +45,7 @@ async def _postgres(
     region = settings.provider_postgres_region
     provider = PostgresProvider(settings.provider_address(), region=region, migrations=user_migrations())
     try:
-        yield Chosen(provider, RegionMap.single(region))
+        yield Chosen(provider, RegionMap.single(region), provider.warm)
     finally:
         await provider.close()
 
@@ -58,7 +66,7 @@ async def _xata(
         metrics=XataMetrics(registry),
     )
     try:
-        yield Chosen(provider, await _asked(provider))
+        yield Chosen(provider, await _asked(provider), partial(postgres.open_ahead, pool, WARM_CONNECTIONS))
     finally:
         await provider.close()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -93,6 +93,13 @@ class Stateless(_Connection):
         return ""
 
 
+class Locking(_Connection):
+    """For advisory locks beside that: they are all that has to be given back."""
+
+    def get_reset_query(self) -> str:
+        return "select pg_advisory_unlock_all()"
+
+
 async def create_pool(
     url: str,
     *,
@@ -118,6 +125,13 @@ async def create_pool(
             **({"lock_timeout": f"{lock_timeout_s * 1000:.0f}"} if lock_timeout_s else {}),
         },
     )
+
+
+async def open_ahead(pool: asyncpg.Pool[asyncpg.Record], connections: int) -> None:
+    """Have so many connections open, for a first burst not to wait for them."""
+    async with translated(), AsyncExitStack() as held:
+        for _ in range(connections):
+            await held.enter_async_context(pool.acquire())
 
 
 async def ping(pool: asyncpg.Pool[asyncpg.Record]) -> None:

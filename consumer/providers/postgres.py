@@ -112,6 +112,12 @@ class PostgresProvider:
                     await pool.close()
             pool.terminate()
 
+    async def warm(self) -> None:
+        """Have the template and all sessions there before the first creation."""
+        async with self._session() as connection:
+            await self._template.ready(connection)
+        await postgres.open_ahead(await self._opened(), MAX_SESSIONS)
+
     async def create(self, wanted: UserDatabase) -> Place:
         async with self._session() as connection:
             template = await self._template.ready(connection)
@@ -181,6 +187,7 @@ class PostgresProvider:
         if self._pool is None:
             self._pool = asyncpg.create_pool(
                 self._url,
+                connection_class=postgres.Locking,
                 min_size=0,
                 max_size=MAX_SESSIONS,
                 timeout=postgres.CONNECT_TIMEOUT_S,

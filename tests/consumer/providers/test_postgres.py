@@ -398,3 +398,15 @@ def _as(user: str, url: str) -> str:
 
 def _at(port: int, url: str) -> str:
     return url.replace(f":{urlsplit(url).port}/", f":{port}/")
+
+
+async def test_a_warm_provider_has_its_sessions_and_the_template_before_the_first_creation(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    sessions = "select count(*) from pg_stat_activity where application_name = 'usher provider'"
+    before = await admin.fetchval(sessions)
+
+    await provider.warm()
+
+    assert await admin.fetchval(sessions) == before + postgres_module.MAX_SESSIONS
+    assert provider._template._name is not None
