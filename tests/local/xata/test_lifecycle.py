@@ -131,16 +131,18 @@ async def test_a_forced_status_is_said_until_it_is_taken_back(
 async def test_an_idle_branch_falls_asleep_and_is_woken_by_a_change(
     stand_in: XataStandIn, client: httpx.AsyncClient, branches: str
 ) -> None:
-    path = f"{branches}/{await created(client, branches, custom('user_1', scaleToZero=SLEEPY))}"
+    branch = await created(client, branches, custom("user_1", scaleToZero=SLEEPY))
+    path = f"{branches}/{branch}"
     stand_in.behaviour.minute_s = 0
 
     async def sleeps() -> bool:
         return await status_type(client, path) == "STATUS_TYPE_HIBERNATED"
 
     await eventually(sleeps, every_s=0.02)
-    stand_in.behaviour.minute_s = 60
+    stand_in.behaviour.minute_s, stand_in.behaviour.wake_s = 60, 3600
     await client.patch(path, json={"hibernate": False})
     waking = await status_type(client, path)
+    stand_in.branch(branch).awake_at = 0
     await healthy(client, path)
 
     assert waking == "STATUS_TYPE_TRANSIENT"
