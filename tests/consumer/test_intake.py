@@ -152,6 +152,8 @@ _OTHERS = [
     *_delivery(9, b"of another channel", frames=1),
 ]
 _OTHERS[3:] = [part[:1] + b"\x00\x02" + part[3:] for part in _OTHERS[3:]]
+_FETCHED = frame.marshal(commands.Basic.GetOk(8, redelivered=False, exchange="", routing_key="q", message_count=0), 1)
+_OTHERS.append(b"".join([_FETCHED, *_delivery(8, b"asked for, not pushed", frames=1)[1:]]))
 
 
 @given(
