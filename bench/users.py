@@ -1,4 +1,4 @@
-"""Scenario `users`: the same work with millions of users in the tables, and with none."""
+"""Scenario `users`: the same work with millions of users in the tables, with thousands, and with none."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ select user_id, false, 1, 'msg_' || left(event, 27), now() from people
 # One more for so many: enough for a few rows on every page of every index.
 _ONE_IN: Final = 25
 _WAL: Final = "select wal_bytes::float8 from pg_stat_wal"
+_FEW: Final = 10_000
 NEW: Final = "created now"
 ANY_TIME: Final = "created at any time"
 _LATER: Final = "between checkpoints"
@@ -77,11 +78,13 @@ class Cell:
 
 
 async def run(bench: Bench) -> Section:
-    none, many = "none", f"{bench.plan.users:,}"
-    urls = {none: await bench.servers.database(), many: await bench.servers.database()}
+    none, few, many = "none", f"{_FEW:,}", f"{bench.plan.users:,}"
+    urls = {name: await bench.servers.database() for name in (none, few, many)}
     bench.say(f"users: filling the tables with {many} users")
+    await fill(urls[few], _FEW)
     filled_s = await fill(urls[many], bench.plan.users)
-    cases = [(none, NEW, _LATER), (many, NEW, _LATER), (many, NEW, _AT_ONCE), (many, ANY_TIME, _AT_ONCE)]
+    cases: list[_Case] = [(none, NEW, _LATER), (few, NEW, _LATER)]
+    cases += [(many, NEW, _LATER), (many, NEW, _AT_ONCE), (many, ANY_TIME, _AT_ONCE)]
     cells = {case: Cell() for case in cases}
     times = {name: {_RATE: critical_time.Cell()} for name in urls}
     for number in range(bench.rounds):
@@ -174,7 +177,7 @@ async def _insert(connection: asyncpg.Connection[asyncpg.Record], tag: str, user
 
 
 def _section(filled_s: float, cells: dict[_Case, Cell], times: dict[str, dict[int, critical_time.Cell]]) -> Section:
-    none, many = times
+    none, *_, many = times
     base = cells[none, NEW, _LATER].per_s
     rows = [
         [*case, cell.per_s.text(), f"{cell.per_s.ratio(base):.2f}", cell.cpu_us.text(), cell.wal_kb.text(1)]
