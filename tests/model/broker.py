@@ -14,7 +14,8 @@
 | a consumer holds at most its prefetch of unsettled messages | Consumer prefetch |
 
 test_conformance.py asks a real RabbitMQ for what one script can provoke. Left out: order (Usher does not need it),
-replication (the promise of a confirm stands for it), disks that lose what was synced.
+replication (the promise of a confirm stands for it), disks that lose what was synced, and what a dead-lettered message
+is counted as at its new place (none up to 3.x, that of its old queue from 4.0 on: Usher does not read it there).
 """
 
 from collections import deque
