@@ -72,6 +72,4 @@ def _formation() -> list[str]:
         *(f"cluster_formation.classic_config.nodes.{at} = {name}@localhost" for at, name in enumerate(NODES, 1)),
         "cluster_formation.discovery_retry_limit = 1",
         "cluster_formation.discovery_retry_interval = 100",
-        "cluster_formation.randomized_startup_delay_range.min = 0",
-        "cluster_formation.randomized_startup_delay_range.max = 1",
     ]
