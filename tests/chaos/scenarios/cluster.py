@@ -5,8 +5,6 @@ from typing import Final
 
 from tests.chaos.scenario import Scenario
 from tests.chaos.world import Setting, World
-from tests.support.eventually import eventually
-from tests.support.programs import Program
 
 CLUSTERED: Final = Setting(clustered=True)
 
@@ -38,7 +36,8 @@ async def _minority_parted(world: World) -> None:
     async with world.load() as load, world.load(url=url, users=10) as lonesome:
         await load.reached(0.2)
         await asyncio.to_thread(world.cluster.part, lonely)
-        await eventually(lambda: _unready(ingress), timeout_s=60, what="the ingress at the minority notices")
+        # With Mnesia the node pauses itself; with Khepri (the default from 4.3 on) it stays up and confirms nothing.
+        await lonesome.felt()
         accepted, unavailable = lonesome.done, lonesome.answers[503]
         await lonesome.felt(20)
         world.expect(lonesome.done == accepted, "accepted by the ingress at the minority")
@@ -46,10 +45,6 @@ async def _minority_parted(world: World) -> None:
         await load.reached(1)
         await asyncio.to_thread(world.cluster.join, lonely)
         world.repaired()
-
-
-async def _unready(program: Program) -> bool:
-    return (await program.readiness())[0] == 503
 
 
 SCENARIOS: Final = (
