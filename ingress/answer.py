@@ -92,8 +92,11 @@ class _Stored(web.StreamResponse):
         return True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        await request.writer.write(self._of_now())
-        return request.writer
+        writer = request.writer
+        await writer.write(self._of_now())
+        # Who sends webhook after webhook and never reads is not read either: its answers would pile up here.
+        await writer.drain()
+        return writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing follows."""
