@@ -18,7 +18,7 @@ from shared.log_writer import LineHandler, LineWriter
 
 LogFormat = Literal["auto", "json", "pretty"]
 
-_ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(default=repr, ensure_ascii=False).encode
+_ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(default=repr).encode
 # What is no JSON is told by its repr; orjson would have a form of its own for these.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 # Ways of saying a level, and the level.
@@ -27,7 +27,7 @@ _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
 
 def configure(*, level: str = "info", style: LogFormat = "auto") -> None:
     """Send structlog and the standard library's logging to standard error in one form."""
-    pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
+    pretty = style == "pretty" or (style == "auto" and _on_terminal())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -69,9 +69,14 @@ def trace_of(error: BaseException) -> list[str]:
     return frames
 
 
+def _on_terminal() -> bool:
+    # None: closed by whoever started us.
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _renderer(*, pretty: bool) -> list[Processor]:
     if pretty:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [structlog.dev.ConsoleRenderer(colors=_on_terminal())]
     return [
         structlog.processors.format_exc_info,
         _event_first,
@@ -85,9 +90,11 @@ def _as_json(logger: object, method: str, line: EventDict) -> str:
         line = structlog.processors.format_exc_info(logger, method, line)
     told = {"time": _now(), "level": _LEVELS.get(method, method), "event": line.pop("event", None), **line}
     try:
-        return orjson.dumps(told, default=repr, option=_OPTIONS).decode()
+        text = orjson.dumps(told, default=repr, option=_OPTIONS).decode()
     except TypeError:  # half of a character pair, or a number beyond 64 bits
         return _ENCODE(told)
+    # ASCII alone is JSON in whatever encoding standard error has, and has no character that ends a line for some.
+    return text if text.isascii() else _ENCODE(told)
 
 
 def _now() -> str:

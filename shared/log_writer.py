@@ -1,12 +1,15 @@
-"""Where log lines go: to one stream, those of one turn of the event loop in one write.
+"""Where log lines go: to one stream, those of one turn of the event loop together.
 
-Promise: lines keep their order, and none waits longer than the turn it was written in. Writing never raises.
+Promise: lines keep their order and stay whole, and none waits longer than the turn it was written in. Writing never
+raises.
 """
 
 import asyncio
 import atexit
 import contextlib
 import logging
+from collections.abc import Iterable, Iterator
+from select import PIPE_BUF
 from typing import TextIO
 
 
@@ -16,7 +19,8 @@ class LineWriter:
     A write for each line would be a third of what the line costs, and an ingress writes one for every webhook.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
+        """`stream` None: there is none, as when a process was started with standard error closed."""
         self._stream = stream
         self._lines: list[str] = []
         self._flushed_by: asyncio.AbstractEventLoop | None = None
@@ -40,13 +44,25 @@ class LineWriter:
         """Write what waits."""
         self._flushed_by = None
         lines, self._lines = self._lines, []
-        if not lines:
+        if self._stream is None:
             return
-        lines.append("")
         # A stream that takes nothing more (a full disk, a closed pipe) costs the lines, never the work they tell of.
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write("\n".join(lines))
-            self._stream.flush()
+            for piece in _pieces(lines):
+                self._stream.write(piece)
+                self._stream.flush()
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Whole lines, as many at a time as a pipe takes undivided: what workers write to one would else be mixed."""
+    piece = ""
+    for line in lines:
+        if piece and len(piece) + len(line) >= PIPE_BUF:
+            yield piece
+            piece = ""
+        piece += f"{line}\n"
+    if piece:
+        yield piece
 
 
 class LineHandler(logging.Handler):

@@ -12,12 +12,18 @@ from shared import log
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level, ours = root.handlers[:], root.level, structlog.get_config()
+def written(monkeypatch: pytest.MonkeyPatch, restored: None) -> io.StringIO:  # noqa: ARG001 - for its end
+    stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     log.configure(level="info", style="json")
-    yield stream
+    return stream
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, ours = root.handlers[:], root.level, structlog.get_config()
+    yield
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**ours)
@@ -57,3 +63,23 @@ def test_an_error_that_is_logged_brings_its_traceback_and_the_bound_context(writ
     (line,) = _lines(written)
     assert (line["level"], line["worker"], line["value"]) == ("error", "1", "{1}")
     assert "ValueError" in str(line["exception"])
+
+
+def test_a_line_is_ascii_whatever_it_tells(written: io.StringIO) -> None:
+    told = {"some": "Zo\xeb\u2028\x85", "half": "\ud800", "large": [2**64, "\xeb"]}
+    structlog.get_logger().info("odd", **told)
+    assert written.getvalue().isascii()
+    assert len(written.getvalue().splitlines()) == 1
+    (line,) = _lines(written)
+    assert {name: line[name] for name in told} == told
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("style", ["auto", "json", "pretty"])
+def test_where_standard_error_is_closed_nothing_is_said_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, style: log.LogFormat
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    log.configure(style=style)
+    structlog.get_logger().info("unheard")
+    logging.getLogger("somebody").warning("unheard")

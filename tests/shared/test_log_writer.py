@@ -2,11 +2,15 @@
 
 import asyncio
 import io
+import os
 import threading
 
 import pytest
 
 from shared.log_writer import LineWriter
+
+# Several times what a pipe holds.
+_TURNS, _LINES = 20, 100
 
 
 class Stream(io.StringIO):
@@ -85,9 +89,36 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("stream", [Full(), io.StringIO()])
-async def test_a_stream_that_takes_nothing_raises_nowhere(stream: io.StringIO) -> None:
-    if not isinstance(stream, Full):
+def test_lines_that_several_write_to_one_pipe_stay_whole() -> None:
+    reading, writing = os.pipe()
+    expected = {letter * 99 for letter in "abcd"}
+
+    def write(line: str) -> None:
+        with os.fdopen(os.dup(writing), "w") as stream:
+            asyncio.run(_say(LineWriter(stream), line))
+
+    writers = [threading.Thread(target=write, args=(line,)) for line in expected]
+    for each in writers:
+        each.start()
+    with os.fdopen(reading) as pipe:
+        lines = [pipe.readline().rstrip("\n") for _ in range(len(expected) * _TURNS * _LINES)]
+    for each in writers:
+        each.join()
+    os.close(writing)
+
+    assert set(lines) == expected
+
+
+async def _say(writer: LineWriter, line: str) -> None:
+    for _ in range(_TURNS):
+        for _ in range(_LINES):
+            writer.info(line)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("stream", [Full(), io.StringIO(), None])
+async def test_a_stream_that_takes_nothing_raises_nowhere(stream: io.StringIO | None) -> None:
+    if stream is not None and not isinstance(stream, Full):
         stream.close()
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
