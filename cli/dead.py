@@ -54,7 +54,7 @@ def ls(
 
     Errors that differ in ids and numbers only are one trouble. Looking changes nothing: every letter stays where it
     is. While a listing runs, others do not see the letters. A message without an id has one made up from what it says
-    (letter_…): the same every time, and all that takes an id takes it.
+    (letter_…): the same every time, and `show` and --id take it.
 
     [bold]Examples[/bold]
 

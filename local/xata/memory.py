@@ -55,7 +55,7 @@ class Memory:
         return sorted(cloud.branches(), key=lambda branch: branch.depth)
 
     def save(self, cloud: Cloud, keys: dict[str, ApiKey], api_key: str) -> None:
-        """Raises: OSError: it cannot be written."""
+        """Raises: ServerError: it cannot be written."""
         if self._path is None:
             return
         organization = cloud.organization
@@ -70,7 +70,11 @@ class Memory:
             "creates": dict(cloud.creates),
             "branches_ever": cloud.branches_ever,
         }
-        replace_private(self._path, json.dumps(state) + "\n")
+        try:
+            replace_private(self._path, json.dumps(state) + "\n")
+        except OSError as error:
+            advice = "the stand-in keeps its state there, name a file in a folder that it can write to"
+            raise ServerError(f"{self._path} cannot be written ({error.strerror}): {advice}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class XataStandIn:
     # Life
 
     async def start(self) -> None:
-        """Raises: ServerError when PostgreSQL or the port is not to be had."""
+        """Raises: ServerError when PostgreSQL, the port or the state's file is not to be had."""
         await self._databases.start()
         await self._recall()
         app = web.Application(client_max_size=_MAX_BODY_BYTES)

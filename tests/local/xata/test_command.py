@@ -145,6 +145,16 @@ def test_a_taken_port_is_one_sentence(postgres: PostgresCluster) -> None:
     assert (code, text) == (1, f"usher: port {postgres.port}: Address already in use\n")
 
 
+def test_a_state_that_cannot_be_written_is_one_sentence(postgres: PostgresCluster, tmp_path: Path) -> None:
+    state = tmp_path / "nowhere" / "xata.json"
+
+    code, text = _fails("--postgres-url", postgres.url("postgres"), "--port", "0", "--state", str(state))
+
+    assert code == 1
+    assert text.startswith(f"usher: {state} cannot be written (No such file or directory): ")
+    assert text.count("\n") == 1
+
+
 def test_an_unknown_region_and_a_wrong_duration_are_misuse(postgres: PostgresCluster) -> None:
     options = ["--postgres-url", postgres.url("postgres"), "--port", "0"]
 
