@@ -128,9 +128,10 @@ async def create_pool(
 
 
 async def open_ahead(pool: asyncpg.Pool[asyncpg.Record], connections: int) -> None:
-    """Have so many connections open, for a first burst not to wait for them."""
+    """Have so many connections open, or all that the pool may have, for a first burst not to wait for them."""
     async with translated(), AsyncExitStack() as held:
-        for _ in range(connections):
+        # All are held at once: one more than there can be would be waited for without end, and by everybody else too.
+        for _ in range(min(connections, pool.get_max_size())):
             await held.enter_async_context(pool.acquire())
 
 
