@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Placement:
     """One row. `unanswered_s` is how long requests without an answer may still take effect; 0 when there are none.
 
-    `schema_version`: what the branch was born with; 0 when that is not known.
+    `schema_version`: what the branch was born with; 0 when that is not known. `fresh`: reserved just now.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Placement:
     faults: int
     put_aside: tuple[str, ...]
     schema_version: int
+    fresh: bool = False
 
 
 _COLUMNS: Final = """
@@ -62,7 +63,7 @@ with there as (
     on conflict (name) do nothing
     returning {_COLUMNS}
 )
-select * from there union all select * from made
+select *, false as fresh from there union all select *, true as fresh from made
 """  # noqa: S608 - a constant list of columns
 _REMEMBER: Final = """
 insert into xata_placements (name, user_id, region, project, branch_id, posts, posted_at)

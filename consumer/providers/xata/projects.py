@@ -227,7 +227,7 @@ class Projects:
             return await self._placements.find(wanted.name)  # another worker was quicker
         if time.monotonic() - self._reported_at > REPORT_S:
             await self._report(members)
-        else:
+        elif placed.fresh:
             self._tell(self._used + 1, self._room, len(members))
         return placed
 

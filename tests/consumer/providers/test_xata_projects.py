@@ -230,6 +230,24 @@ class TestFull:
         assert capsys.readouterr().out.count("xata_pool_nearly_full") == 1
         await provider.close()
 
+    async def test_a_name_that_has_its_place_is_not_counted_again(self, account: Account) -> None:
+        registry, wanted = CollectorRegistry(), new_wish()
+        provider = XataProvider(
+            account.pool,
+            account.configuration(),
+            default_region=REGION,
+            migrations=user_migrations(),
+            metrics=XataMetrics(registry),
+            timeouts=QUICK,
+        )
+
+        for _ in range(5):
+            await provider.create(wanted)
+        await provider.create(new_wish())
+
+        assert registry.get_sample_value("usher_xata_branches") == 2
+        await provider.close()
+
 
 class TestOnDemand:
     async def test_projects_are_made_under_the_prefix_when_all_are_full(
