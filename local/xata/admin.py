@@ -146,12 +146,10 @@ class _Switchboard:
 
     async def set_organization(self, request: web.Request) -> web.Response:
         body = await _object(request)
-        organization = self._stand_in.cloud.organization
         if "billing_ok" in body:
-            organization.enabled = bool(body["billing_ok"])
+            self._stand_in.billing_ok = bool(body["billing_ok"])
         if "age_s" in body:
-            organization.age_s = float(body["age_s"])
-            organization.since = time.monotonic()
+            self._stand_in.set_age(float(body["age_s"]))
         return web.Response(status=204)
 
     async def add_key(self, request: web.Request) -> web.Response:

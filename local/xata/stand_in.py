@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -237,6 +238,12 @@ class XataStandIn:
     @billing_ok.setter
     def billing_ok(self, value: bool) -> None:
         self.cloud.organization.enabled = value
+        self._remember()
+
+    def set_age(self, seconds: float) -> None:
+        """How long ago the organization was made, as it says."""
+        self.cloud.organization.age_s, self.cloud.organization.since = seconds, time.monotonic()
+        self._remember()
 
 
 async def _ready(_request: web.Request) -> web.Response:

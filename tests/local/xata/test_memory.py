@@ -76,6 +76,16 @@ async def test_projects_branches_and_keys_are_there_again_and_what_was_deleted_i
     assert second.creates["user_2"] == 2
 
 
+async def test_an_organization_whose_bill_is_not_paid_stays_so(postgres: PostgresCluster, state: Path) -> None:
+    async with _life(postgres, state) as first, httpx.AsyncClient(base_url=first.url, trust_env=False) as client:
+        switched = await client.patch("/_stand_in/organization", json={"billing_ok": False, "age_s": 1e6})
+        assert switched.status_code == 204
+
+    async with _life(postgres, state) as second:
+        assert not second.billing_ok
+        assert second.cloud.organization.age_s >= 1e6
+
+
 async def test_the_file_with_its_passwords_is_its_owners_alone(postgres: PostgresCluster, state: Path) -> None:
     async with _life(postgres, state) as life:
         life.add_project("users")
