@@ -12,6 +12,7 @@ Workers bound what is done at once, the prefetch bounds what waits.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 
 COPY_TIMEOUT_S: Final = 5.0
 SETTLE_AGAIN_S: Final = 1.0
+# For so long at most, each for a time of its own, waits what was handed out twice and never settled.
+APART_S: Final = 2.0
 
 # An effect on several events: one error (or None) for each, in their order. Raising fails all of them alike.
 Effect = Callable[[Sequence[UserEvent]], Awaitable[Sequence[Exception | None]]]
@@ -144,6 +147,7 @@ class Consumer:
     async def _finish(self, batch: Sequence[AmqpDelivery], tasks: asyncio.TaskGroup) -> None:
         failed: list[Ending] = []
         try:
+            await _come_apart(batch)
             failed = await self._consume(batch)
         finally:
             self._set_busy(self._busy - len(batch) + len(failed))
@@ -264,6 +268,12 @@ class Consumer:
         paused = DependencyDown("paused: the dependency is down")
         rest = self.subscription.take_rest()
         await asyncio.gather(*(self._settle(delivery, decide(paused, delivery.attempt)) for delivery in rest))
+
+
+async def _come_apart(batch: Sequence[AmqpDelivery]) -> None:
+    """What ends its consumer at once would end it before its neighbours are done, were they always begun together."""
+    if any(1 < delivery.deliveries < CRASH_DELIVERIES for delivery in batch):
+        await asyncio.sleep(random.uniform(0, APART_S))  # noqa: S311 - no secret
 
 
 def _decoded(delivery: AmqpDelivery) -> UserEvent | EffectError:

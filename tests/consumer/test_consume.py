@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import aio_pika
@@ -10,6 +11,7 @@ import aiormq.channel
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer import consume
 from consumer.consume import Effect, Limits, one_by_one
 from shared import topology
 from shared.broker import BrokerLink
@@ -450,6 +452,30 @@ async def test_what_shared_a_batch_with_an_event_that_ends_its_consumer_is_appli
         await eventually(lambda: consumer.in_flight == 1)
     (again,) = await _waiting_in(amqp_url, WORK, 1)
     assert again.properties["message_id"] == "msg_0"
+
+
+async def test_what_ends_its_consumer_at_once_is_not_begun_together_with_its_neighbours_every_time(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, waits = list[str](), [3600.0, 0.0, 0.0]
+    monkeypatch.setattr(consume, "random", SimpleNamespace(uniform=lambda _least, _most: waits.pop(0)))
+    await publish(amqp_url, *(user_event(event_id=f"msg_{number}") for number in range(3)))
+    for _ in range(2):
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            queue = await channel.get_queue(WORK, ensure=False)
+            held = list[object]()
+
+            async def all_held(queue: aio_pika.abc.AbstractQueue = queue, held: list[object] = held) -> bool:
+                if message := await queue.get(fail=False):
+                    held.append(message)
+                return len(held) == 3
+
+            await eventually(all_held)
+    async with running(make_consumer(_raising(None, done), [amqp_url]), stop_s=0.1):
+        await eventually(lambda: len(done) == 2)
+    (again,) = await _waiting_in(amqp_url, WORK, 1)
+    assert sorted([*done, again.properties["message_id"]]) == ["msg_0", "msg_1", "msg_2"]
 
 
 async def test_the_brokers_own_limit_dead_letters_what_nobody_can_take(amqp_url: str) -> None:
