@@ -320,6 +320,16 @@ async def test_a_sender_that_wants_its_connection_closed_is_answered_and_left(
     writer.close()
 
 
+async def test_a_sender_of_http_1_0_that_keeps_its_connection_is_told_so_in_its_own_version(ingress: Sender) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    writer.write(_request("msg_a", version=b"1.0", more=b"Connection: keep-alive\r\n"))
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+
+    assert answer.startswith(b"HTTP/1.0 202 Accepted\r\n")
+    assert b"\r\nConnection: keep-alive\r\n" in answer
+    writer.close()
+
+
 async def test_there_is_one_log_line_per_webhook_with_ids_only(ingress: Sender) -> None:
     person = {
         "first_name": "Ada-Marker",

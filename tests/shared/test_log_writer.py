@@ -2,12 +2,15 @@
 
 import asyncio
 import io
+import logging
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from shared.log_writer import LineWriter
+from shared.log_writer import LineHandler, LineWriter
 
 # Several times what a pipe holds.
 _TURNS, _LINES = 20, 100
@@ -72,6 +75,19 @@ def test_a_loop_that_was_closed_before_it_could_write_holds_nothing_back() -> No
     assert stream.getvalue() == "within\nafter\n"
 
 
+def test_what_waits_for_a_loop_that_never_goes_on_is_written_at_the_end_of_the_process() -> None:
+    program = """
+import asyncio, sys
+from shared.log_writer import LineWriter
+
+loop = asyncio.new_event_loop()
+loop.call_soon(lambda: (LineWriter(sys.stderr).info("last words"), loop.stop()))
+loop.run_forever()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "last words\n")
+
+
 async def test_a_thread_beside_the_loop_loses_no_line() -> None:
     stream = Stream()
     writer = LineWriter(stream)
@@ -127,3 +143,11 @@ async def test_a_stream_that_takes_nothing_raises_nowhere(stream: io.StringIO | 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert errors == []
+
+
+def test_a_librarys_record_that_cannot_be_put_into_words_ends_nobody() -> None:
+    stream = Stream()
+    handler = LineHandler(LineWriter(stream))
+    for arguments in (("no number",), (2,)):
+        handler.emit(logging.makeLogRecord({"msg": "%d things", "args": arguments}))
+    assert stream.getvalue() == "2 things\n"
