@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
+from cli.terminal import encodable
 from shared.errors import TopologyError
 from shared.events import format_time
 from shared.history import Failure, failures
@@ -282,7 +283,7 @@ def _json_of(body: bytes) -> dict[str, Any]:
 def _text(value: object) -> str | None:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
-    return value if isinstance(value, str) and value else None
+    return encodable(value) if isinstance(value, str) and value else None
 
 
 def _number(value: object) -> int | None:

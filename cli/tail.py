@@ -102,7 +102,7 @@ def _print_whole(entry: "Entry") -> None:
 
 def _subject(entry: "Entry") -> str | None:
     subject = (_event(entry) or {}).get("subject")
-    return subject if isinstance(subject, str) else None
+    return terminal.encodable(subject) if isinstance(subject, str) else None
 
 
 def _event(entry: "Entry") -> dict[str, object] | None:

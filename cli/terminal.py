@@ -31,7 +31,12 @@ def err() -> Console:
 
 def print_json(value: object) -> None:
     """One line of JSON, as a script reads it."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    print(encodable(json.dumps(value, ensure_ascii=False, default=str)), flush=True)
+
+
+def encodable(text: str) -> str:
+    """Half of a character pair, as a stranger's JSON can have it, is told by its escape: no stream or file takes it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def progress(*, shown: bool = True) -> Progress:

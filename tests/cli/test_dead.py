@@ -566,6 +566,27 @@ async def test_a_body_that_is_no_event_is_listed_shown_and_discarded(
     assert await depth(amqp_url, SYNC_DEAD) == 0
 
 
+@pytest.mark.usefixtures("put")
+async def test_half_of_a_character_pair_in_a_letter_keeps_nobody_from_listing_showing_and_discarding(
+    usher: Usher, rabbit: RabbitNode, amqp_url: str, tmp_path: Path
+) -> None:
+    body = '{"id": "msg_\\ud800", "type": "user.\\ud800", "data": {"id": "user_\\ud800"}}'
+    message = {"routing_key": INGRESS_DEAD_QUEUE, "properties": {}, "payload": body, "payload_encoding": "string"}
+    vhost = URL(amqp_url).path.removeprefix("/")
+    await asyncio.to_thread(management, rabbit, "POST", f"exchanges/{vhost}/amq.default/publish", message)
+
+    listed, each = await usher("dead", "ls", "--json"), await usher("dead", "ls", "--each")
+    name = listed.json["letters"][0]["id"]
+    shown = await usher("dead", "show", name, "--body")
+    gone = await usher("dead", "discard", "--id", name, "--yes", "--export", str(tmp_path / "kept.jsonl"))
+
+    assert (name, listed.json["letters"][0]["user_id"]) == ("msg_\\ud800", "user_\\ud800")
+    assert all(said.out.encode() for said in (listed, each, shown))
+    assert (shown.code, gone.code) == (0, 0)
+    assert json.loads((tmp_path / "kept.jsonl").read_text())["body"] == body
+    assert await depth(amqp_url, INGRESS_DEAD_QUEUE) == 0
+
+
 async def test_discarding_asks_and_no_means_no(usher: Usher, put: Put, amqp_url: str, tmp_path: Path) -> None:
     await put(SYNC_DEAD, *events(2))
 

@@ -111,6 +111,19 @@ async def test_a_body_that_is_no_event_does_not_end_it(usher: Usher, log: str) -
     assert json.loads(whole.out.splitlines()[-1]) == {"id": "msg_x", "undecodable": True}
 
 
+@pytest.mark.parametrize("how", [(), ("--json",)])
+async def test_half_of_a_character_pair_does_not_end_it(usher: Usher, log: str, how: tuple[str, ...]) -> None:
+    async with await aio_pika.connect(log) as connection:
+        exchange = await (await connection.channel()).get_exchange("usher.events")
+        message = aio_pika.Message(b'{"subject": "user_\\ud800"}', type="user.created")
+        await exchange.publish(message, "user.created")
+
+    done = await usher("tail", "--since", "first", "--limit", "4", *how)
+
+    assert done.code == 0
+    assert b"user_\\ud800" in done.out.splitlines()[-1].encode()
+
+
 async def test_a_since_that_is_no_duration_is_misuse(usher: Usher) -> None:
     done = await usher("tail", "--since", "yesterday")
 
