@@ -2,6 +2,7 @@
 
 import ssl
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from ingress.amqp.address import Address
+from shared import tls
 from shared.errors import SettingsError
 from shared.settings import BrokerSettings
 
@@ -89,6 +91,27 @@ def test_certificates_and_keys_that_can_be_used_are_taken(
 
     assert BrokerSettings.read().amqp_addresses() == [address]
     assert len((Address.of(address, heartbeat_s=10, name="usher").ssl_context() or ssl.SSLContext()).get_ca_certs()) > 0
+
+
+def test_the_certificate_is_shown_to_a_broker_that_asks_for_it(files: dict[str, Path]) -> None:
+    broker = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files["certificate"])
+    broker.load_cert_chain(files["certificate"], files["key"])
+    broker.verify_mode = ssl.CERT_REQUIRED
+    query = {"certfile": str(files["certificate"]), "keyfile": str(files["key"]), "no_verify_ssl": "1"}
+
+    shown = _shown(tls.context(query), broker)
+
+    assert shown == ssl.PEM_cert_to_DER_cert(files["certificate"].read_text())
+
+
+def _shown(client: ssl.SSLContext, broker: ssl.SSLContext) -> bytes | None:
+    """The client's certificate, as the broker sees it when they have greeted each other."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near, far = client.wrap_bio(back, there), broker.wrap_bio(there, back, server_side=True)
+    for each in (near, far) * 3:
+        with suppress(ssl.SSLWantReadError):
+            each.do_handshake()
+    return far.getpeercert(binary_form=True)
 
 
 def test_cadata_is_looked_at_without_tls_too_and_files_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
