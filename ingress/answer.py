@@ -8,8 +8,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import web
 
 from shared.errors import SignatureProblem
 
@@ -55,60 +54,50 @@ def unproven(problem: SignatureProblem) -> Answer:
     return Answer(HTTPStatus.UNAUTHORIZED, "refused", problem)
 
 
-def respond(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    """The answer as HTTP; problems with their code and nothing that helps a forger."""
-    if answer is PUBLISHED and request.keep_alive and request.version == HttpVersion11:
-        return _STORED
-    body = None
-    headers = {"Server": SERVER, **answer.headers}
-    if answer.problem is not None:
-        headers["Content-Type"] = PROBLEM_TYPE
-        problem = {
-            "type": "about:blank",
-            "title": answer.status.phrase,
-            "status": answer.status,
-            "code": answer.problem,
-        }
-        body = json.dumps(problem).encode()
-    response = web.Response(status=answer.status, body=body, headers=headers)
+def respond(answer: Answer) -> web.Response:
+    """The answer as aiohttp sends it; problems with their code and nothing that helps a forger."""
+    response = web.Response(status=answer.status, body=_body(answer), headers=_headers(answer))
     if answer.hang_up:
         response.force_close()
     return response
 
 
-class _Stored(web.StreamResponse):
-    """202 to a sender that keeps its connection: the same bytes for every webhook of a second, so made once for all.
-
-    Making and formatting headers for each takes a quarter of what HTTP costs here. It holds no state of any request.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(status=PUBLISHED.status)
-        self._second = 0
-        self._bytes = b""
-
-    @property
-    def keep_alive(self) -> bool:
-        return True
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        writer = request.writer
-        await writer.write(self._of_now())
-        # Who sends webhook after webhook and never reads is not read either: its answers would pile up here.
-        await writer.drain()
-        return writer
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing follows."""
-
-    def _of_now(self) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            date = formatdate(second, usegmt=True)
-            status = f"{PUBLISHED.status:d} {PUBLISHED.status.phrase}"
-            lines = (f"HTTP/1.1 {status}", "Content-Length: 0", f"Date: {date}", f"Server: {SERVER}")
-            self._second, self._bytes = second, "".join(f"{line}\r\n" for line in (*lines, "")).encode()
-        return self._bytes
+def as_bytes(answer: Answer) -> bytes:
+    """The answer as it goes over a connection that stays open."""
+    now = int(time.time())
+    if now != _Stored.second:
+        _Stored.second, _Stored.text = now, _formatted(PUBLISHED, now)
+    return _Stored.text if answer is PUBLISHED else _formatted(answer, now)
 
 
-_STORED: Final = _Stored()
+class _Stored:
+    """The 202 of this second: the same for all webhooks of it, so it is made once."""
+
+    second = 0
+    text = b""
+
+
+def _formatted(answer: Answer, now: int) -> bytes:
+    body = _body(answer)
+    headers = {**_headers(answer), "Date": formatdate(now, usegmt=True)}
+    if answer.status != HTTPStatus.NO_CONTENT:
+        headers["Content-Length"] = str(len(body or b""))
+    lines = [f"HTTP/1.1 {answer.status:d} {answer.status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
+    return "\r\n".join((*lines, "", "")).encode() + (body or b"")
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    of_problem = {"Content-Type": PROBLEM_TYPE} if answer.problem is not None else {}
+    return {"Server": SERVER, **answer.headers, **of_problem}
+
+
+def _body(answer: Answer) -> bytes | None:
+    if answer.problem is None:
+        return None
+    problem = {
+        "type": "about:blank",
+        "title": answer.status.phrase,
+        "status": answer.status,
+        "code": answer.problem,
+    }
+    return json.dumps(problem).encode()

@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import structlog
 from aiohttp import web
@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from ingress.amqp.link import PublisherLink
 from ingress.country import country_lookup
+from ingress.front import Server
 from ingress.metrics import IngressMetrics
 from ingress.publish import Publisher
 from ingress.receive import Receiver
@@ -27,9 +28,6 @@ from shared import health
 from shared.errors import SettingsError
 
 log = structlog.get_logger()
-
-# Above the idle timeout of common load balancers (60 s), so that they close first; it bounds slow headers, too.
-KEEPALIVE_TIMEOUT_S: Final = 75.0
 
 Close = Callable[[], Awaitable[None]]
 ServeInternal = Callable[[web.Application], Awaitable[tuple[Close, int]]]
@@ -73,13 +71,15 @@ async def serve_until_stopped(
     link = PublisherLink(settings.amqp_addresses(), name="usher ingress", on_connection=watch.look)
     metrics.watch_link(lambda: link.state.open)
     readiness = Readiness(link, watch)
-    runner = _public_runner(settings, link, metrics)
+    server = _public_server(settings, link, metrics)
+    stop_timeout_s = settings.stop_timeout.total_seconds()
+    runner = web.ServerRunner(server, shutdown_timeout=stop_timeout_s)
     async with contextlib.AsyncExitStack() as stack:
         close_internal, internal_port = await serve_internal(health.internal_app(registry, readiness.checks()))
         stack.push_async_callback(close_internal)
         linking = asyncio.create_task(link.run())
         stack.push_async_callback(_end_link, link, linking)
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_stop_serving, runner, server, stop_timeout_s)
         port = await _open_public_port(runner, settings, shared_port=shared_port)
         _say_started(settings, port, internal_port)
         await _until(stop, watch.differs, linking)
@@ -114,7 +114,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: IngressMetrics) -> web.ServerRunner:
+def _public_server(settings: IngressSettings, link: PublisherLink, metrics: IngressMetrics) -> Server:
     receiver = Receiver(
         keys=Keys.of(
             svix_secrets=settings.svix_secrets(),
@@ -133,14 +133,15 @@ def _public_runner(settings: IngressSettings, link: PublisherLink, metrics: Ingr
         metrics=metrics,
     )
     # For one path a router, its middlewares and signals would cost more than the check of a signature.
-    server = web.Server(
-        receiver.handle,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_TIMEOUT_S,
-        logger=_silent_logger(),
-    )
-    return web.ServerRunner(server, shutdown_timeout=settings.stop_timeout.total_seconds())
+    return Server(receiver, access_log=None, auto_decompress=False, logger=_silent_logger())
+
+
+async def _stop_serving(runner: web.ServerRunner, server: Server, timeout_s: float) -> None:
+    """Accept nobody more, answer what is under way, then close the connections."""
+    for site in tuple(runner.sites):
+        await site.stop()
+    await server.settled(timeout_s)
+    await runner.cleanup()
 
 
 def _silent_logger() -> logging.Logger:

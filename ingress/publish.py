@@ -37,6 +37,11 @@ class Publisher:
         self._in_flight = 0
         metrics.watch_in_flight(lambda: self._in_flight)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a publish would wait for nothing but its confirm."""
+        return self._link.usable
+
     async def publish(self, event: UserEvent) -> None:
         """Store the event.
 

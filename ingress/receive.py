@@ -73,30 +73,31 @@ class Receiver:
     metrics: IngressMetrics
     _large: _LargeBodies = field(default_factory=_LargeBodies)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         if request.path != PATH:
-            return self._refuse(answers.NOT_FOUND, request)
+            return self._refuse(answers.NOT_FOUND)
         if request.method != "POST":
-            return self._refuse(answers.NOT_ALLOWED, request)
+            return self._refuse(answers.NOT_ALLOWED)
         if "Expect" in request.headers and not await _go_on(request):
-            return self._refuse(answers.UNEXPECTED, request)
-        return await self.accept(request)
+            return self._refuse(answers.UNEXPECTED)
+        return respond(await self.accept(request))
 
-    async def accept(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def accept(self, source: web.BaseRequest | RawWebhook) -> Answer:
+        """What the sender of one webhook is to be told; of a request the body is still to be read."""
         started = perf_counter()  # uvloop's own clock knows only milliseconds
         line = _Line()
-        answer = await self._answer(request, line)
+        answer = await self._answer(source, line)
         self._record(answer, line, ms=round((perf_counter() - started) * 1000, 1))
-        return respond(answer, request)
+        return answer
 
-    def _refuse(self, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    def _refuse(self, answer: Answer) -> web.Response:
         """What is no webhook has no log line: anybody can send any number of them."""
         self.metrics.refused(answer.status)
-        return respond(answer, request)
+        return respond(answer)
 
-    async def _answer(self, request: web.BaseRequest, line: _Line) -> Answer:
+    async def _answer(self, source: web.BaseRequest | RawWebhook, line: _Line) -> Answer:
         try:
-            return await self._take(request, line)
+            return await self._take(source, line)
         except _RefusedError as refused:
             return refused.answer
         except SignatureError as error:
@@ -110,8 +111,8 @@ class Receiver:
             )
             return answers.FAILED
 
-    async def _take(self, request: web.BaseRequest, line: _Line) -> Answer:
-        raw = await _read(request, self.max_body_bytes, self._large)
+    async def _take(self, source: web.BaseRequest | RawWebhook, line: _Line) -> Answer:
+        raw = source if isinstance(source, RawWebhook) else await _read(source, self.max_body_bytes, self._large)
         line.mode = mode_of(raw, self.keys)
         webhook = verify(raw, self.keys, datetime.now(UTC))
         line.id = webhook.id

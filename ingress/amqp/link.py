@@ -58,6 +58,11 @@ class PublisherLink:
     def state(self) -> LinkState:
         return LinkState(open=self._open, since=self._since, trouble=self._trouble)
 
+    @property
+    def usable(self) -> bool:
+        """Whether there is a connection on which the broker takes messages now."""
+        return self._usable.is_set()
+
     async def run(self) -> NoReturn:
         """Connect, stay until the connection is lost, connect again; for ever, until cancelled."""
         loop = asyncio.get_running_loop()

@@ -1,0 +1,265 @@
+"""The public port: the usual webhook is taken off the wire in one step, everything else is aiohttp's business.
+
+Goes in: a connection's bytes. Comes out: answers. Usual is a POST to our path in HTTP/1.1, small, with a plain length,
+all of it there and nothing behind it. Promise: whatever is unusual reaches aiohttp byte for byte, and from then on all
+that comes over that connection does.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from typing import Any, Final, TypeVar, cast
+
+from aiohttp import web
+
+from ingress import answer as answers
+from ingress.answer import Answer
+from ingress.receive import PATH, SMALL_BODY_BYTES, Receiver
+from ingress.webhook import RawWebhook
+
+# Above the idle timeout of common load balancers (60 s), so that they close first.
+KEEPALIVE_TIMEOUT_S: Final = 75.0
+# A request that came in several packets is whole within milliseconds; a slow sender is aiohttp's.
+HOLD_S: Final = 0.2
+MAX_HEAD_BYTES: Final = 8190
+_MAX_NAME_CHARS: Final = 64
+
+_BEGIN: Final = f"POST {PATH} HTTP/1.1\r\n".encode()
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = "content-length"
+_LONGEST_LENGTH: Final = len(str(SMALL_BODY_BYTES))
+# Names whose meaning is aiohttp's to know.
+_UNUSUAL: Final = frozenset(
+    {"content-encoding", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+Result = TypeVar("Result")
+
+
+class Server(web.Server):
+    """aiohttp's server, with a `Front` before each of its connections."""
+
+    def __init__(self, receiver: Receiver, **options: Any) -> None:
+        super().__init__(receiver.handle, keepalive_timeout=KEEPALIVE_TIMEOUT_S, **options)
+        self.receiver = receiver
+        self.stopping = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __call__(self) -> Any:
+        return Front(self, super().__call__())
+
+    async def settled(self, timeout_s: float) -> None:
+        """Answer what is under way, within `timeout_s`, and take nothing more in one step."""
+        self.stopping = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return  # their senders come again
+
+    def begun(self) -> None:
+        self._under_way += 1
+        self._idle.clear()
+
+    def ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+
+class Front(asyncio.Protocol):
+    """Stands between one connection and aiohttp's protocol for it."""
+
+    def __init__(self, server: Server, inner: asyncio.Protocol) -> None:
+        self._server, self._inner = server, inner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._rest = b""
+        self._busy = False
+        self._stuffed = False
+        self._reading = True
+        self._handed_over = False
+        self._holding: asyncio.TimerHandle | None = None
+        self._used_at = self._loop.time()
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._inner.connection_made(transport)
+        self._leave_when_idle()
+
+    def data_received(self, data: bytes) -> None:
+        if self._handed_over:
+            self._inner.data_received(data)
+            return
+        self._rest = self._rest + data if self._rest else data
+        if self._busy or self._stuffed:
+            self._stop_reading()  # another before this one is answered: it waits
+        else:
+            self._look()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+        if not self._handed_over:
+            self._stuffed = True  # who does not read answers gets no more of them
+            self._stop_reading()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+        if not self._handed_over:
+            self._stuffed = False
+            self._go_on()
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._handed_over = True
+        for timer in (self._holding, self._leaving):
+            if timer is not None:
+                timer.cancel()
+        self._inner.connection_lost(exc)
+
+    def _look(self) -> None:
+        """Take what is there, if it is a usual webhook; wait a little for its end; or leave it to aiohttp."""
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
+        if self._server.stopping:
+            self._hand_over()
+            return
+        webhook = usual(self._rest, self._server.receiver.max_body_bytes)
+        if webhook is not None:
+            self._rest = b""
+            self._begin(webhook)
+        elif may_become_usual(self._rest):
+            self._holding = self._loop.call_later(HOLD_S, self._hand_over)
+        else:
+            self._hand_over()
+
+    def _begin(self, webhook: RawWebhook) -> None:
+        self._busy = True
+        self._server.begun()
+        receiver = self._server.receiver
+        if receiver.publisher.ready:
+            _drive(receiver.accept(webhook), self._answer)
+        else:  # it will wait for a connection, with a deadline: that takes a task
+            task = self._loop.create_task(receiver.accept(webhook))
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Answer]) -> None:
+        if not task.cancelled():
+            self._answer(task.result())
+
+    def _answer(self, answer: Answer) -> None:
+        self._busy = False
+        self._server.ended()
+        self._used_at = self._loop.time()
+        if not self._transport.is_closing():
+            self._transport.write(answers.as_bytes(answer))
+            self._go_on()
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        if self._busy or self._stuffed or self._transport.is_closing():
+            return
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        if self._rest:
+            self._look()
+
+    def _hand_over(self) -> None:
+        """From now on all is aiohttp's."""
+        self._handed_over = True
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._inner.data_received(rest)
+
+    def _leave_when_idle(self) -> None:
+        """Close a connection over which nothing comes; one timer for it, however many webhooks come."""
+        if self._handed_over:
+            return  # aiohttp has a timer of its own
+        left_s = self._used_at + KEEPALIVE_TIMEOUT_S - self._loop.time()
+        if left_s <= 0 and not self._busy:
+            # What the other side has not read by now it never will.
+            self._transport.abort() if self._stuffed else self._transport.close()
+            return
+        self._leaving = self._loop.call_later(max(left_s, 1.0), self._leave_when_idle)
+
+
+def usual(data: bytes, max_body_bytes: int) -> RawWebhook | None:
+    """The webhook, if `data` is one, usual and whole."""
+    end = data.find(_END)
+    if not data.startswith(_BEGIN) or not len(_BEGIN) <= end <= MAX_HEAD_BYTES:
+        return None
+    lines = _header_lines(data[len(_BEGIN) : end])
+    if lines is None:
+        return None
+    webhook = RawWebhook(lines, data[end + len(_END) :])
+    lengths = webhook.headers.get(_LENGTH, [])
+    if len(lengths) != 1 or not _UNUSUAL.isdisjoint(webhook.headers) or len(webhook.body) > max_body_bytes:
+        return None
+    if any(value.lower() != "keep-alive" for value in webhook.headers.get("connection", ())):
+        return None
+    return webhook if _number(lengths[0]) == len(webhook.body) else None
+
+
+def may_become_usual(data: bytes) -> bool:
+    """Whether more bytes could make a usual webhook of it."""
+    end = data.find(_END)
+    if end < 0:
+        return len(data) <= MAX_HEAD_BYTES and (data.startswith(_BEGIN) or _BEGIN.startswith(data))
+    lines = _header_lines(data[len(_BEGIN) : end]) if data.startswith(_BEGIN) else None
+    lengths = [value for name, value in lines or () if name.lower() == _LENGTH]
+    length = _number(lengths[0]) if len(lengths) == 1 else None
+    return length is not None and len(data) - end - len(_END) < length <= SMALL_BODY_BYTES
+
+
+def _header_lines(head: bytes) -> list[tuple[str, str]] | None:
+    """Names and values; None where a line is anything but `name: value` in printable ASCII."""
+    if not head.isascii():
+        return None
+    text = head.decode()
+    if not text.replace("\r\n", "").isprintable():
+        return None
+    lines = []
+    for line in text.split("\r\n"):
+        name, colon, value = line.partition(": ")
+        if not colon or len(name) > _MAX_NAME_CHARS or not _plain(name):
+            return None
+        lines.append((name, value.strip(" ")))
+    return lines
+
+
+@lru_cache(maxsize=256)
+def _plain(name: str) -> bool:
+    """Letters, digits and hyphens. The same few names come with every webhook."""
+    return name.replace("-", "a").isalnum()
+
+
+def _number(text: str) -> int | None:
+    return int(text) if len(text) <= _LONGEST_LENGTH and text.isdecimal() else None
+
+
+def _drive(work: Coroutine[Any, Any, Result], done: Callable[[Result], None]) -> None:
+    """Run `work` at once until it waits, and on from there when what it waits for is there.
+
+    A task would begin a turn of the event loop later: with hundreds of connections, when what it works on has left the
+    processor's cache. `work` may wait for futures alone.
+    """
+    try:
+        waited = work.send(None)
+    except StopIteration as end:
+        done(end.value)
+        return
+    if waited is None:  # it gives way to others for one turn
+        asyncio.get_running_loop().call_soon(_drive, work, done)
+    else:
+        waited.add_done_callback(lambda _: _drive(work, done))
