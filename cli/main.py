@@ -1,5 +1,6 @@
 """The `usher` command: one verb per file. Errors that Usher raises on purpose become one sentence and exit code 1."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,8 @@ from shared.errors import SettingsError, UsherError
 EXIT_FAILED: Final = 1
 EXIT_MISUSED: Final = 2
 EXIT_INTERRUPTED: Final = 130
+
+STANDARD_ERROR: Final = 2
 
 
 def app() -> typer.Typer:
@@ -61,6 +64,7 @@ def app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None, root: typer.Typer | None = None) -> None:
     """Run the command line; the only place that turns errors into exit codes."""
+    _fill_closed_streams()
     try:
         (root or app())(arguments, prog_name="usher")
     except SettingsError as error:
@@ -72,6 +76,13 @@ def main(arguments: Sequence[str] | None = None, root: typer.Typer | None = None
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _fill_closed_streams() -> None:
+    """What was started with a standard stream closed gives its number to a socket, and libuv aborts on closing that."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +52,7 @@ class Program:
 
 @asynccontextmanager
 async def program(
-    tmp_path: Path, amqp_url: str, *options: str, ready: bool = True, **environment: str
+    tmp_path: Path, amqp_url: str, *options: str, before: Sequence[str] = (), ready: bool = True, **environment: str
 ) -> AsyncIterator[Program]:
     port, internal_port = free_port(), free_port()
     log = tmp_path / f"ingress-{port}.log"
@@ -63,7 +63,7 @@ async def program(
         "INGRESS_INTERNAL_PORT": str(internal_port),
         "LOG_FORMAT": "json",
     }
-    command = [sys.executable, "-m", "cli.main", "ingress", *options]
+    command = [*before, sys.executable, "-m", "cli.main", "ingress", *options]
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=ROOT, env={**os.environ, **settings, **environment}, stdout=output, stderr=output
@@ -86,6 +86,17 @@ async def _ready(program: Program) -> bool:
         return await program.sender.ready()
     except aiohttp.ClientConnectorError:
         return False
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+async def test_with_standard_error_closed_it_runs_and_stops_as_ever(
+    tmp_path: Path, amqp_url: str, options: tuple[str, ...]
+) -> None:
+    mute = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
+    async with program(tmp_path, amqp_url, *options, before=mute) as running:
+        assert (await running.sender.send()).status == 202
+        running.stop()
+        assert await running.ended() == 0
 
 
 async def test_it_starts_takes_a_webhook_and_stops_cleanly_on_sigterm(tmp_path: Path, amqp_url: str) -> None:
