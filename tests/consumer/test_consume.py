@@ -17,7 +17,7 @@ from shared import topology
 from shared.broker import BrokerLink
 from shared.declare import declare
 from shared.errors import DependencyDown, NotYet, PermanentError, ThrottledError, TransientError
-from shared.events import UserEvent
+from shared.events import CONTENT_TYPE, UserEvent
 from shared.history import Failure, failures, noted
 from shared.messages import event_message
 from tests.support.broker import Stored, depth, drain
@@ -65,7 +65,7 @@ async def test_an_event_whose_effect_came_about_is_gone(amqp_url: str) -> None:
 
 
 async def test_a_transient_error_waits_on_the_ladder_with_the_attempt_counted(amqp_url: str) -> None:
-    await publish(amqp_url, user_event(event_id="msg_a"))
+    await publish(amqp_url, event := user_event(event_id="msg_a"))
     async with running(make_consumer(_raising(TransientError("a lock"), []), [amqp_url])):
         (stored,) = await _waiting_in(amqp_url, RETRY_5S, 1)
     assert stored.headers["attempt"] == 2
@@ -75,6 +75,8 @@ async def test_a_transient_error_waits_on_the_ladder_with_the_attempt_counted(am
     assert stored.properties["message_id"] == "msg_a"
     assert stored.properties["type"] == "user.created"
     assert stored.properties["app_id"] == "usher"
+    assert stored.properties["content_type"] == CONTENT_TYPE
+    assert stored.properties["timestamp"] == event.time.replace(microsecond=0)
     assert stored.properties["delivery_mode"] == 2
     assert stored.json["id"] == "msg_a"
 

@@ -387,12 +387,14 @@ class TestRefusals:
         stand_in.behaviour.branch_creation_disabled = True
         with pytest.raises(DependencyDown):
             await account.provider().create(wanted)
+        spent = await account.pool.fetchval(counted := "select sum(creations) from xata_creations")
 
         for copy in (account.provider(), busy, account.provider()):
             with pytest.raises(NotYet) as caught:
                 await copy.create(new_wish())  # other copies, other users
             assert 20 < caught.value.retry_after_s <= 30
         assert account.asked("createBranch") == 2
+        assert await account.pool.fetchval(counted) == spent > 0
 
         stand_in.behaviour.branch_creation_disabled = False
         await account.pool.execute("delete from xata_pace")
