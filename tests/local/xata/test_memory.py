@@ -78,8 +78,9 @@ async def test_projects_branches_and_keys_are_there_again_and_what_was_deleted_i
 
 async def test_an_organization_whose_bill_is_not_paid_stays_so(postgres: PostgresCluster, state: Path) -> None:
     async with _life(postgres, state) as first, httpx.AsyncClient(base_url=first.url, trust_env=False) as client:
-        switched = await client.patch("/_stand_in/organization", json={"billing_ok": False, "age_s": 1e6})
-        assert switched.status_code == 204
+        for switch in ({"age_s": 1e6}, {"billing_ok": False}):
+            switched = await client.patch("/_stand_in/organization", json=switch)
+            assert switched.status_code == 204
 
     async with _life(postgres, state) as second:
         assert not second.billing_ok
