@@ -6,16 +6,21 @@ that comes over that connection does.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Coroutine
 from functools import lru_cache
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
+import structlog
 from aiohttp import web
 
 from ingress import answer as answers
 from ingress.answer import Answer
 from ingress.receive import PATH, SMALL_BODY_BYTES, Receiver
 from ingress.webhook import RawWebhook
+from shared.log import trace_of
+
+log = structlog.get_logger()
 
 # Above the idle timeout of common load balancers (60 s), so that they close first.
 KEEPALIVE_TIMEOUT_S: Final = 75.0
@@ -30,10 +35,8 @@ _LENGTH: Final = "content-length"
 _LONGEST_LENGTH: Final = len(str(SMALL_BODY_BYTES))
 # Names whose meaning is aiohttp's to know.
 _UNUSUAL: Final = frozenset(
-    {"content-encoding", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    {"content-encoding", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-
-Result = TypeVar("Result")
 
 
 class Server(web.Server):
@@ -43,6 +46,7 @@ class Server(web.Server):
         super().__init__(receiver.handle, keepalive_timeout=KEEPALIVE_TIMEOUT_S, **options)
         self.receiver = receiver
         self.stopping = False
+        self.ours: set[asyncio.Transport] = set()  # connections that aiohttp does not know of
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,13 +55,13 @@ class Server(web.Server):
         return Front(self, super().__call__())
 
     async def settled(self, timeout_s: float) -> None:
-        """Answer what is under way, within `timeout_s`, and take nothing more in one step."""
+        """Answer what is under way, within `timeout_s`, and take nothing more in one step; then hang up."""
         self.stopping = True
-        try:
+        with contextlib.suppress(TimeoutError):  # their senders come again
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-        except TimeoutError:
-            return  # their senders come again
+        for transport in self.ours:
+            transport.close()
 
     def begun(self) -> None:
         self._under_way += 1
@@ -70,7 +74,7 @@ class Server(web.Server):
 
 
 class Front(asyncio.Protocol):
-    """Stands between one connection and aiohttp's protocol for it."""
+    """Stands between one connection and aiohttp's protocol for it, which hears of it when it is handed over."""
 
     def __init__(self, server: Server, inner: asyncio.Protocol) -> None:
         self._server, self._inner = server, inner
@@ -84,10 +88,11 @@ class Front(asyncio.Protocol):
         self._holding: asyncio.TimerHandle | None = None
         self._used_at = self._loop.time()
         self._leaving: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._inner.connection_made(transport)
+        self._server.ours.add(self._transport)
         self._leave_when_idle()
 
     def data_received(self, data: bytes) -> None:
@@ -116,6 +121,7 @@ class Front(asyncio.Protocol):
         return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._server.ours.discard(self._transport)
         self._handed_over = True
         for timer in (self._holding, self._leaving):
             if timer is not None:
@@ -124,34 +130,39 @@ class Front(asyncio.Protocol):
 
     def _look(self) -> None:
         """Take what is there, if it is a usual webhook; wait a little for its end; or leave it to aiohttp."""
+        webhook = None
+        if not self._server.stopping:
+            webhook = usual(self._rest, self._server.receiver.max_body_bytes)
+            if webhook is None and may_become_usual(self._rest):
+                if self._holding is None:
+                    self._holding = self._loop.call_later(HOLD_S, self._hand_over)
+                return
         if self._holding is not None:
             self._holding.cancel()
             self._holding = None
-        if self._server.stopping:
+        if webhook is None:
             self._hand_over()
-            return
-        webhook = usual(self._rest, self._server.receiver.max_body_bytes)
-        if webhook is not None:
+        else:
             self._rest = b""
             self._begin(webhook)
-        elif may_become_usual(self._rest):
-            self._holding = self._loop.call_later(HOLD_S, self._hand_over)
-        else:
-            self._hand_over()
 
     def _begin(self, webhook: RawWebhook) -> None:
         self._busy = True
         self._server.begun()
-        receiver = self._server.receiver
-        if receiver.publisher.ready:
-            _drive(receiver.accept(webhook), self._answer)
+        work = self._take(webhook)
+        if self._server.receiver.publisher.ready:
+            _drive(work)
         else:  # it will wait for a connection, with a deadline: that takes a task
-            task = self._loop.create_task(receiver.accept(webhook))
-            task.add_done_callback(self._ended)
+            self._task = self._loop.create_task(work)
 
-    def _ended(self, task: asyncio.Task[Answer]) -> None:
-        if not task.cancelled():
-            self._answer(task.result())
+    async def _take(self, webhook: RawWebhook) -> None:
+        answer = answers.FAILED
+        try:
+            answer = await self._server.receiver.accept(webhook)
+        except Exception as error:  # noqa: BLE001 - a bug where even the log line is written: the sender comes again
+            log.error("webhook_failed", error=type(error).__name__, trace=trace_of(error))  # noqa: TRY400 - as there
+        finally:
+            self._answer(answer)
 
     def _answer(self, answer: Answer) -> None:
         self._busy = False
@@ -166,18 +177,27 @@ class Front(asyncio.Protocol):
             self._reading = False
             self._transport.pause_reading()
 
-    def _go_on(self) -> None:
-        if self._busy or self._stuffed or self._transport.is_closing():
-            return
+    def _read_on(self) -> None:
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if self._busy or self._stuffed or self._transport.is_closing():
+            return
+        self._read_on()
         if self._rest:
             self._look()
 
     def _hand_over(self) -> None:
         """From now on all is aiohttp's."""
+        if self._transport.is_closing():
+            return
         self._handed_over = True
+        self._server.ours.discard(self._transport)
+        # Not before: its idle timer, which runs from here on, would cut off a webhook of ours.
+        self._inner.connection_made(self._transport)
+        self._read_on()
         rest, self._rest = self._rest, b""
         if rest:
             self._inner.data_received(rest)
@@ -248,7 +268,7 @@ def _number(text: str) -> int | None:
     return int(text) if len(text) <= _LONGEST_LENGTH and text.isdecimal() else None
 
 
-def _drive(work: Coroutine[Any, Any, Result], done: Callable[[Result], None]) -> None:
+def _drive(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` at once until it waits, and on from there when what it waits for is there.
 
     A task would begin a turn of the event loop later: with hundreds of connections, when what it works on has left the
@@ -256,10 +276,9 @@ def _drive(work: Coroutine[Any, Any, Result], done: Callable[[Result], None]) ->
     """
     try:
         waited = work.send(None)
-    except StopIteration as end:
-        done(end.value)
+    except StopIteration:
         return
     if waited is None:  # it gives way to others for one turn
-        asyncio.get_running_loop().call_soon(_drive, work, done)
+        asyncio.get_running_loop().call_soon(_drive, work)
     else:
-        waited.add_done_callback(lambda _: _drive(work, done))
+        waited.add_done_callback(lambda _: _drive(work))

@@ -5,11 +5,12 @@ from email.utils import parsedate_to_datetime
 from typing import cast
 
 import pytest
+from aiohttp import web
 
 from ingress import front
 from ingress.answer import PUBLISHED, Answer
 from ingress.front import Front, Server, may_become_usual, usual
-from ingress.receive import SMALL_BODY_BYTES
+from ingress.receive import SMALL_BODY_BYTES, Receiver
 from tests.ingress.conftest import StartIngress
 from tests.ingress.sender import Sender
 from tests.ingress.signing import svix_headers, user_body
@@ -51,6 +52,7 @@ def test_a_webhook_as_svix_sends_it_is_usual() -> None:
         request(more=b"Content-Encoding: gzip\r\n"),
         request(more=b"Expect: 100-continue\r\n"),
         request(more=b"Upgrade: h2c\r\n"),
+        request(more=b"Proxy-Connection: close\r\n"),
         request(more=b"Content-Length: 1\r\n"),
         request().replace(b"Content-Length: ", b"Content-Length: +"),
         request().replace(b"Content-Length: ", b"Content-Length:"),
@@ -243,11 +245,15 @@ class Desk:
         self.ready = True
         self.stopping = False
         self.under_way = 0
+        self.ours: set[asyncio.Transport] = set()
         self.waiting: list[asyncio.Future[Answer]] = []
 
     async def accept(self, _webhook: object) -> Answer:
         self.waiting.append(asyncio.get_running_loop().create_future())
         return await self.waiting[-1]
+
+    async def handle(self, _request: web.BaseRequest) -> web.Response:
+        return web.Response()
 
     def begun(self) -> None:
         self.under_way += 1
@@ -322,3 +328,118 @@ async def test_who_never_reads_answers_is_cut_off_in_the_end(monkeypatch: pytest
     idle.connection_made(reader)
     stuffed.pause_writing()
     await eventually(lambda: wire.ended == "aborted" and reader.ended == "closed")
+
+
+@pytest.fixture
+async def server(desk: Desk) -> Server:
+    return Server(cast("Receiver", desk))
+
+
+async def test_a_webhook_under_way_for_longer_than_connections_may_be_idle_is_answered(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk
+) -> None:
+    monkeypatch.setattr("ingress.front.KEEPALIVE_TIMEOUT_S", 0.01)
+    wire, front_ = Wire(), Server(cast("Receiver", desk))()
+    front_.connection_made(wire)
+    front_.data_received(request())
+    await asyncio.sleep(0.1)  # whoever would close the connection has had the time to
+    assert wire.ended == ""
+    desk.waiting[0].set_result(PUBLISHED)
+    await eventually(lambda: wire.written)
+    await eventually(lambda: wire.ended == "closed")
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_a_webhook_that_ends_in_a_bug_is_answered_503_and_does_not_keep_the_stop_waiting(
+    desk: Desk, server: Server, *, ready: bool
+) -> None:
+    desk.ready = ready
+    wire, front_ = Wire(), server()
+    front_.connection_made(wire)
+    front_.data_received(request())
+    await eventually(lambda: desk.waiting)
+    desk.waiting[0].set_exception(RuntimeError("a bug"))
+    await eventually(lambda: wire.written)
+    assert wire.written[0].startswith(b"HTTP/1.1 503 ")
+    await asyncio.wait_for(server.settled(1000), 40)
+
+
+async def test_a_sender_that_is_not_done_when_reading_stops_is_read_again_once_aiohttp_has_him(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, server: Server
+) -> None:
+    monkeypatch.setattr("ingress.front.HOLD_S", 0.01)
+    wire, front_ = Wire(), server()
+    front_.connection_made(wire)
+    front_.data_received(request("msg_1")[:-1])
+    front_.pause_writing()
+    assert not wire.reading
+    await eventually(lambda: wire.reading)
+    front_.resume_writing()
+    front_.data_received(request("msg_1")[-1:])
+    await eventually(lambda: wire.written)
+    assert desk.waiting == []
+    front_.connection_lost(None)
+
+
+async def test_a_sender_that_sends_a_byte_now_and_then_is_left_to_aiohttp_in_time(
+    monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    monkeypatch.setattr("ingress.front.HOLD_S", 0.05)
+    front_ = server()
+    front_.connection_made(Wire())
+    whole = request()
+    for number in range(len(whole) - 1):
+        front_.data_received(whole[number : number + 1])
+        await asyncio.sleep(0.01)
+        if server.connections:
+            break
+    assert server.connections
+    front_.connection_lost(None)
+
+
+async def test_who_is_idle_at_the_stop_is_hung_up_on_and_who_is_under_way_is_answered_first(
+    desk: Desk, server: Server
+) -> None:
+    idle, busy, stuck = Wire(), Wire(), Wire()
+    server().connection_made(idle)
+    front_ = server()
+    front_.connection_made(busy)
+    front_.data_received(request())
+    settling = asyncio.create_task(server.settled(1000))
+    await eventually(lambda: server.stopping)
+    assert (idle.ended, busy.ended) == ("", "")
+
+    desk.waiting[0].set_result(PUBLISHED)
+    await asyncio.wait_for(settling, 40)
+    assert (idle.ended, busy.ended, len(busy.written)) == ("closed", "closed", 1)
+
+    front_ = server()
+    front_.connection_made(stuck)
+    server.stopping = False
+    front_.data_received(request())
+    await asyncio.wait_for(server.settled(0.01), 40)
+    desk.waiting[1].set_result(PUBLISHED)
+    await asyncio.sleep(0)
+    assert (stuck.ended, stuck.written) == ("closed", [])
+
+
+async def test_what_comes_once_the_stop_has_begun_is_aiohttps(desk: Desk, server: Server) -> None:
+    wire, front_ = Wire(), server()
+    front_.connection_made(wire)
+    front_.data_received(request("msg_1") + request("msg_2")[:10])
+    server.stopping = True
+    front_.data_received(request("msg_2")[10:])
+    await eventually(lambda: wire.written)
+    assert (len(server.connections), desk.waiting) == (1, [])
+    front_.connection_lost(None)
+
+
+async def test_nothing_is_left_of_a_connection_that_is_lost(server: Server) -> None:
+    front_ = server()
+    front_.connection_made(Wire())
+    front_.data_received(request()[:50])
+    assert len(server.ours) == 1
+    front_.connection_lost(None)
+    assert (len(server.ours), len(server.connections)) == (0, 0)
+    await asyncio.sleep(front.HOLD_S * 2)
+    assert len(server.connections) == 0
