@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from typing import Any
 
 import asyncpg
@@ -196,17 +197,24 @@ async def test_a_user_who_stays_unknown_is_answered_404_when_the_time_is_over(as
 async def test_many_who_wait_ask_postgres_no_more_often_than_one(
     asker: Asker, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    users = [f"user_{number}" for number in range(200)]
+    users = [f"user_{number}" for number in range(50)]
     for user in users:
         await table.put(user, "creating")
-    asking = [asyncio.create_task(asker.about(user, wait=25)) for user in users]
-    await eventually(lambda: _are_waiting(asker, 200))
+
+    async def about(user: str) -> Answered:
+        """A busy machine may not have the first look in time: that is answered 503, and asked again."""
+        while (answered := await asker.about(user, wait=25)).status == HTTPStatus.SERVICE_UNAVAILABLE:
+            pass
+        return answered
+
+    asking = [asyncio.create_task(about(user)) for user in users]
+    await eventually(lambda: _are_waiting(asker, 50))
     selects = _counted(monkeypatch)
     started = time.monotonic()
     await eventually(lambda: len(selects) >= 6, what="several looks")
     at_most = (time.monotonic() - started) / watch.POLL_INTERVAL_S + 1
     assert len(selects) <= at_most
-    assert {len(ids) for ids in selects} == {200}
+    assert {len(ids) for ids in selects} == {50}
 
     await table.pool.execute("update databases set state = 'ready', ready_at = now()")
     assert {answered.status for answered in await asyncio.gather(*asking)} == {200}
