@@ -1,6 +1,8 @@
 """What is taken off the wire in one step, what is left to aiohttp, and that senders cannot tell the difference."""
 
 import asyncio
+import gc
+import weakref
 from email.utils import parsedate_to_datetime
 from typing import cast
 
@@ -54,6 +56,7 @@ def test_a_webhook_as_svix_sends_it_is_usual() -> None:
         request(more=b"Upgrade: h2c\r\n"),
         request(more=b"Proxy-Connection: close\r\n"),
         request(more=b"Content-Length: 1\r\n"),
+        request().replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n"),
         request().replace(b"Content-Length: ", b"Content-Length: +"),
         request().replace(b"Content-Length: ", b"Content-Length:"),
         request().replace(b"Content-Length: ", b"X: "),
@@ -338,15 +341,17 @@ async def server(desk: Desk) -> Server:
 async def test_a_webhook_under_way_for_longer_than_connections_may_be_idle_is_answered(
     monkeypatch: pytest.MonkeyPatch, desk: Desk
 ) -> None:
-    monkeypatch.setattr("ingress.front.KEEPALIVE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("ingress.front.KEEPALIVE_TIMEOUT_S", 1.0)
     wire, front_ = Wire(), Server(cast("Receiver", desk))()
     front_.connection_made(wire)
     front_.data_received(request())
-    await asyncio.sleep(0.1)  # whoever would close the connection has had the time to
+    await asyncio.sleep(1.1)  # whoever would close the connection has had the time to
     assert wire.ended == ""
     desk.waiting[0].set_result(PUBLISHED)
+    answered = asyncio.get_running_loop().time()
     await eventually(lambda: wire.written)
     await eventually(lambda: wire.ended == "closed")
+    assert asyncio.get_running_loop().time() - answered >= 1.0
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -394,6 +399,7 @@ async def test_a_sender_that_sends_a_byte_now_and_then_is_left_to_aiohttp_in_tim
         if server.connections:
             break
     assert server.connections
+    assert server.ours == set()
     front_.connection_lost(None)
 
 
@@ -426,11 +432,62 @@ async def test_who_is_idle_at_the_stop_is_hung_up_on_and_who_is_under_way_is_ans
 async def test_what_comes_once_the_stop_has_begun_is_aiohttps(desk: Desk, server: Server) -> None:
     wire, front_ = Wire(), server()
     front_.connection_made(wire)
-    front_.data_received(request("msg_1") + request("msg_2")[:10])
+    front_.data_received(request("msg_1"))
     server.stopping = True
-    front_.data_received(request("msg_2")[10:])
+    front_.data_received(request("msg_2"))
+    desk.waiting[0].set_result(PUBLISHED)
+    await eventually(lambda: len(wire.written) > 1)
+    assert (len(server.connections), len(desk.waiting)) == (1, 1)
+    assert wire.written[0].startswith(b"HTTP/1.1 202 ")
+    front_.connection_lost(None)
+
+
+async def test_a_webhook_in_pieces_that_is_under_way_stays_ours(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, server: Server
+) -> None:
+    monkeypatch.setattr("ingress.front.HOLD_S", 0.01)
+    front_ = server()
+    front_.connection_made(Wire())
+    front_.data_received(request()[:50])
+    front_.data_received(request()[50:])
+    await asyncio.sleep(0.1)
+    assert (len(desk.waiting), server.connections) == (1, [])
+    front_.connection_lost(None)
+
+
+async def test_an_answer_to_who_does_not_read_takes_no_next_webhook(desk: Desk, connection: tuple[Front, Wire]) -> None:
+    front_, wire = connection
+    front_.data_received(request("msg_1"))
+    front_.data_received(request("msg_2"))
+    front_.pause_writing()
+    desk.waiting[0].set_result(PUBLISHED)
+    await asyncio.sleep(0)
+    assert (len(desk.waiting), len(wire.written), wire.reading) == (1, 1, False)
+    front_.resume_writing()
+    assert (len(desk.waiting), wire.reading) == (2, True)
+
+
+async def test_a_webhook_whose_work_gives_way_for_a_turn_is_answered(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, connection: tuple[Front, Wire]
+) -> None:
+    async def accept(_webhook: object) -> Answer:
+        await asyncio.sleep(0)
+        return PUBLISHED
+
+    monkeypatch.setattr(desk, "accept", accept)
+    front_, wire = connection
+    front_.data_received(request())
     await eventually(lambda: wire.written)
-    assert (len(server.connections), desk.waiting) == (1, [])
+
+
+async def test_a_connection_on_its_way_out_is_handed_to_nobody(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    monkeypatch.setattr("ingress.front.HOLD_S", 0.01)
+    wire, front_ = Wire(), server()
+    front_.connection_made(wire)
+    front_.data_received(request()[:50])
+    wire.close()
+    await asyncio.sleep(0.1)
+    assert server.connections == []
     front_.connection_lost(None)
 
 
@@ -438,8 +495,10 @@ async def test_nothing_is_left_of_a_connection_that_is_lost(server: Server) -> N
     front_ = server()
     front_.connection_made(Wire())
     front_.data_received(request()[:50])
-    assert len(server.ours) == 1
     front_.connection_lost(None)
-    assert (len(server.ours), len(server.connections)) == (0, 0)
-    await asyncio.sleep(front.HOLD_S * 2)
-    assert len(server.connections) == 0
+    assert (server.ours, server.connections) == (set(), [])
+    # Nor do its timers keep it in memory.
+    gone = weakref.ref(front_)
+    del front_
+    gc.collect()
+    assert gone() is None
