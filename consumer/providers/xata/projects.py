@@ -239,7 +239,8 @@ class Projects:
             await self._make_one()
             members = await self.members(age_s=0)
             await self._look(members, AGE_WHEN_FULL_S)
-            placed = await self._reserve(wanted, region, members)
+            # At once with others it may be their project, which they are looking at.
+            placed = await self._reserve(wanted, region, members) or await self._after_others(wanted, region, members)
         if placed is not None:
             return placed
         used, room = await self._report(members)

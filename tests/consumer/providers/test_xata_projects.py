@@ -283,6 +283,34 @@ class TestOnDemand:
 
         assert [project.name for project in stand_in.cloud.live_projects()] == ["users", "tenants-1"]
 
+    async def test_who_finds_the_project_made_by_another_copy_waits_for_its_look(
+        self, account: Account, stand_in: XataStandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks: list[asyncio.Task[str]] = []
+
+        async def another_makes_it(_projects: object) -> None:
+            project = stand_in.add_project("tenants-1")
+            await account.pool.execute(
+                "insert into xata_projects (project, name, looking_until) values ($1, 'tenants-1', now() + '20 s')",
+                project,
+            )
+            looks.append(asyncio.create_task(another_has_looked(project)))
+
+        async def another_has_looked(project: str) -> str:
+            await asyncio.sleep(0.3)
+            return await account.pool.execute(
+                "update xata_projects set max_branches = 5, looked_at = now(), looking_until = null where project = $1",
+                project,
+            )
+
+        monkeypatch.setattr(projects_module.Projects, "_make_one", another_makes_it)
+        provider = account.provider(pool=PoolWishes(prefix="tenants-", most=1))
+
+        place = await provider.create(new_wish())  # without a word of "no room", which lasts five minutes
+
+        assert len(looks) == 1
+        assert place.project == stand_in.cloud.live_projects()[-1].id
+
     @pytest.mark.parametrize("acts", [True, False])
     async def test_an_unclear_creation_of_a_project_ends_in_one(
         self, account: Account, stand_in: XataStandIn, *, acts: bool
