@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -65,16 +66,13 @@ def respond(answer: Answer) -> web.Response:
 def as_bytes(answer: Answer) -> bytes:
     """The answer as it goes over a connection that stays open."""
     now = int(time.time())
-    if now != _Stored.second:
-        _Stored.second, _Stored.text = now, _formatted(PUBLISHED, now)
-    return _Stored.text if answer is PUBLISHED else _formatted(answer, now)
+    return _stored(now) if answer is PUBLISHED else _formatted(answer, now)
 
 
-class _Stored:
-    """The 202 of this second: the same for all webhooks of it, so it is made once."""
-
-    second = 0
-    text = b""
+@lru_cache(maxsize=1)
+def _stored(now: int) -> bytes:
+    """The same for all webhooks of a second."""
+    return _formatted(PUBLISHED, now)
 
 
 def _formatted(answer: Answer, now: int) -> bytes:
