@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from select import PIPE_BUF
 from typing import TextIO
@@ -22,7 +23,7 @@ class LineWriter:
     def __init__(self, stream: TextIO | None) -> None:
         """`stream` None: there is none, as when a process was started with standard error closed."""
         self._stream = stream
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._flushed_by: asyncio.AbstractEventLoop | None = None
         atexit.register(self.flush)
 
@@ -43,7 +44,10 @@ class LineWriter:
     def flush(self) -> None:
         """Write what waits."""
         self._flushed_by = None
-        lines, self._lines = self._lines, []
+        lines = list[str]()
+        with contextlib.suppress(IndexError):  # one by one: a thread may add to them, or flush, meanwhile
+            while True:
+                lines.append(self._lines.popleft())
         if self._stream is None:
             return
         # A stream that takes nothing more (a full disk, a closed pipe) costs the lines, never the work they tell of.
