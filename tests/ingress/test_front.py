@@ -11,8 +11,9 @@ from aiohttp import web
 
 from ingress import front
 from ingress.answer import PUBLISHED, Answer
-from ingress.front import Front, Server, may_become_usual, usual
+from ingress.front import Front, Server
 from ingress.receive import SMALL_BODY_BYTES, Receiver
+from ingress.usual import may_become_usual, usual
 from tests.ingress.conftest import StartIngress
 from tests.ingress.sender import Sender
 from tests.ingress.signing import svix_headers, user_body
@@ -70,6 +71,7 @@ def test_a_webhook_as_svix_sends_it_is_usual() -> None:
         request(more=b"X: \xc3\xa9\r\n"),
         request(more=b"X_Y: a\r\n"),
         request(more=b"X: " + b"a" * 9000 + b"\r\n"),
+        request(body=b" " * (SMALL_BODY_BYTES + 1)),
         request(body=b" " * (SMALL_BODY_BYTES * 10)),
         b"\r\n" + request(),
         b"",
