@@ -1,4 +1,4 @@
-"""The database that users' databases are copies of: empty but for Usher's user migrations.
+"""The database that users' databases are copies of: empty but for Usher's user migrations, and as small as can be.
 
 In: the migrations. Out: the name of a template that carries them, made when it is missing. Promise: nobody ever has a
 session in a finished one, so that copying never waits; other migrations or another login have another template.
@@ -15,6 +15,7 @@ import structlog
 
 from consumer.providers import schema
 from consumer.providers.addresses import at_database
+from consumer.providers.session import session
 from shared.errors import DependencyDown
 from shared.migrations import Migration
 
@@ -32,7 +33,9 @@ CREATE_TIMEOUT_S: Final = 45.0
 _LOCK: Final = "select pg_advisory_lock(hashtextextended('usher.provider.template', 0))"
 _UNLOCK: Final = "select pg_advisory_unlock(hashtextextended('usher.provider.template', 0))"
 # What is in a copy belongs to whom it belongs to in the template, so that every login needs its own.
-_NAME: Final = "select 'usher_template_' || left(encode(sha256(convert_to($1 || current_user, 'UTF8')), 'hex'), 16)"
+_NAME: Final = """
+select 'usher_template_' || left(encode(sha256(convert_to('compact ' || $1 || current_user, 'UTF8')), 'hex'), 16)
+"""
 _LOOK: Final = """
 select shobj_description(oid, 'pg_database') as mark, datallowconn as open from pg_database where datname = $1
 """
@@ -40,6 +43,12 @@ select shobj_description(oid, 'pg_database') as mark, datallowconn as open from 
 _CREATE: Final = "select format('create database %I template template0 allow_connections false', $1::text)"
 _BEGIN: Final = """
 select format('comment on database %1$I is %2$L; alter database %1$I allow_connections true', $1::text, $2::text)
+"""
+# Every copy pays for each page and each file of the template: a rewritten table has no free space, nor the maps of it.
+# What is shared by all databases is not copied; and who rewrites it has the whole server wait.
+_REWRITE: Final = """
+select format('vacuum (full, freeze) %s', oid::regclass) from pg_class
+where relkind = 'r' and relpersistence = 'p' and not relisshared
 """
 _FINISH: Final = """
 select format('alter database %1$I allow_connections false; comment on database %1$I is %2$L', $1::text, $2::text)
@@ -96,5 +105,12 @@ class Template:
         # A kill anywhere below leaves what the next one carries on from.
         await connection.execute(await connection.fetchval(_BEGIN, name, MARK_UNFINISHED))
         await schema.migrate(at_database(self._url, name), self._migrations)
+        await _compact(at_database(self._url, name))
         await connection.execute(await connection.fetchval(_FINISH, name, MARK))
         log.info("template_made", name=name, version=self.version)
+
+
+async def _compact(url: str) -> None:
+    async with session(url, application_name=schema.APPLICATION_NAME) as connection:
+        for (rewrite,) in await connection.fetch(_REWRITE):
+            await connection.execute(rewrite)

@@ -172,6 +172,17 @@ async def test_what_is_made_from_the_template_has_nothing_to_be_prepared(
     await connection.close()
 
 
+async def test_a_users_database_takes_less_room_than_an_empty_one(
+    provider: PostgresProvider, admin: asyncpg.Connection[asyncpg.Record], wanted: UserDatabase
+) -> None:
+    """Schema and all: that much less is copied and logged with each creation."""
+    await made(provider, wanted)
+
+    sizes = "select pg_database_size($1), pg_database_size('template0')"
+    ours, empty = await admin.fetchrow(sizes, wanted.name) or (0, 0)
+    assert 0 < ours < 0.95 * empty
+
+
 @pytest.mark.parametrize(
     "left",
     [
