@@ -21,7 +21,7 @@ from bench.webhooks import Sender, user_id
 _TICK_S: Final = 0.001
 _CONNECT_TIMEOUT_S: Final = 10.0
 _LAST_ANSWERS_S: Final = 10.0
-_ASSUMED_RATE: Final = 12_000
+_ASSUMED_RATE: Final = 20_000
 _MOST_AHEAD: Final = 60_000
 _RECONNECT_S: Final = 0.05
 

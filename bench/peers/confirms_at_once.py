@@ -16,6 +16,9 @@ from pamqp.constants import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
 _HEAD: Final = struct.Struct(">BHI")
 _METHOD: Final = struct.Struct(">I")
 _BODY_SIZE: Final = struct.Struct(">4xQ")
+_HEAD_BYTES: Final = _HEAD.size
+_PUBLISH: Final = commands.Basic.Publish.index
+_CONTENT: Final = (FRAME_HEADER, FRAME_BODY)
 _GREETING_BYTES: Final = len(b"AMQP\x00\x00\x09\x01")
 
 _ANSWERS: Final[dict[str, Callable[[Any], base.Frame | None]]] = {
@@ -49,32 +52,28 @@ class Broker(asyncio.Protocol):
         if not self._greeted:
             self._greeted, start = True, _GREETING_BYTES
             self._say(commands.Connection.Start(mechanisms="PLAIN AMQPLAIN", server_properties={}), 0)
-        while len(data) - start >= _HEAD.size:
-            kind, channel, size = _HEAD.unpack_from(data, start)
-            after = start + _HEAD.size + size + 1
-            if after > len(data):
-                break
-            self._take(kind, channel, data, start, after)
-            start = after
-        self._rest = data[start:]
+        self._rest = data[self._taken(data, start) :]
         if self._last > self._confirmed:
             self._confirmed = self._last
             self._say(commands.Basic.Ack(self._last, multiple=True), self._channel)
 
-    def _take(self, kind: int, channel: int, data: bytes, start: int, after: int) -> None:
-        if kind == FRAME_METHOD:
-            if _METHOD.unpack_from(data, start + _HEAD.size)[0] != commands.Basic.Publish.index:
-                self._answer(channel, data[start:after])
-        elif kind == FRAME_HEADER:
-            self._missing = _BODY_SIZE.unpack_from(data, start + _HEAD.size)[0]
-            self._whole(channel)
-        elif kind == FRAME_BODY:
-            self._missing -= after - start - _HEAD.size - 1
-            self._whole(channel)
-
-    def _whole(self, channel: int) -> None:
-        if not self._missing:
-            self._last, self._channel = self._last + 1, channel
+    def _taken(self, data: bytes, start: int) -> int:
+        """Where the first frame begins that is not all there. One loop without calls: it is to cost next to nothing."""
+        head, method, body_size, end = _HEAD.unpack_from, _METHOD.unpack_from, _BODY_SIZE.unpack_from, len(data)
+        while end - start >= _HEAD_BYTES:
+            kind, channel, size = head(data, start)
+            after = start + _HEAD_BYTES + size + 1
+            if after > end:
+                break
+            if kind == FRAME_METHOD:
+                if method(data, start + _HEAD_BYTES)[0] != _PUBLISH:
+                    self._answer(channel, data[start:after])
+            elif kind in _CONTENT:
+                self._missing = body_size(data, start + _HEAD_BYTES)[0] if kind == FRAME_HEADER else self._missing - size
+                if not self._missing:
+                    self._last, self._channel = self._last + 1, channel
+            start = after
+        return start
 
     def _answer(self, channel: int, asked: bytes) -> None:
         method = cast("base.Frame", frame.unmarshal(asked)[2])
