@@ -83,28 +83,54 @@ def _event(user_id: str, event_id: str, version: int) -> UserEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Events for one queue, and how to see that all are done."""
+
+    queue: str
+    events: Sequence[UserEvent]
+    finished: Finished
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """How fast consumers went through a queue, and what an event cost them: a figure that noise hardly touches."""
 
     per_s: float
     cpu_us: float
+    ready_after_s: float
+    rss_mb: float
 
 
-async def drained(
-    bench: Bench, programs: Sequence[Program], queue: str, events: Sequence[UserEvent], finished: Finished
-) -> Drained:
-    """From the full queue until `finished`; the programs are stopped afterwards."""
-    async with _standing(bench, programs) as consumers:
-        with _paused(consumers):
-            await fill(bench.servers.amqp_url, queue, events)
-            cpu_before = sum(consumer.cpu_s() for consumer in consumers)
-        started = time.perf_counter()
-        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-            while not await finished():
-                await asyncio.sleep(_LOOK_S)
-        took = time.perf_counter() - started
-        used = sum(consumer.cpu_s() for consumer in consumers) - cpu_before
-        return Drained(per_s=len(events) / took, cpu_us=used / len(events) * 1e6)
+async def drained(bench: Bench, programs: Sequence[Program], work: Work) -> Drained:
+    """By programs that are started for it and stopped afterwards."""
+    async with standing(bench, programs) as consumers:
+        return await emptied(bench, consumers, work)
+
+
+@asynccontextmanager
+async def standing(bench: Bench, programs: Sequence[Program]) -> AsyncIterator[list[Running]]:
+    """Started and ready."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(running(program, bench.folder)) for program in programs]
+
+
+async def emptied(bench: Bench, consumers: Sequence[Running], work: Work, look_s: float = _LOOK_S) -> Drained:
+    """From the full queue until `work` is finished."""
+    with _paused(consumers):
+        await fill(bench.servers.amqp_url, work.queue, work.events)
+        cpu_before = sum(consumer.cpu_s() for consumer in consumers)
+    started = time.perf_counter()
+    async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+        while not await work.finished():
+            await asyncio.sleep(look_s)
+    took = time.perf_counter() - started
+    used = sum(consumer.cpu_s() for consumer in consumers) - cpu_before
+    return Drained(
+        per_s=len(work.events) / took,
+        cpu_us=used / len(work.events) * 1e6,
+        ready_after_s=max(consumer.ready_after_s for consumer in consumers),
+        rss_mb=max((mb for consumer in consumers for mb in consumer.rss_mb()), default=0.0),
+    )
 
 
 async def fill(amqp_url: str, queue: str, events: Sequence[UserEvent]) -> None:
@@ -129,10 +155,19 @@ def _envelope(queue: str, kind: str) -> Envelope:
 
 
 class Rows:
-    """Asks Postgres whether the users of some events are there: the last event's first, then all of them."""
+    """Asks Postgres whether the users of some events are there: the last event's first, then all of them.
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], events: Sequence[UserEvent]) -> None:
+    `counted` counts those of the users `$1` that are; planned on an empty table, it has to do on a full one, too.
+    """
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        events: Sequence[UserEvent],
+        counted: str = "select count(*) from users where user_id in (select unnest($1::text[]))",
+    ) -> None:
         self._connection = connection
+        self._counted = counted
         self._last = [events[-1].subject]
         self._users = list({event.subject for event in events})
 
@@ -140,14 +175,8 @@ class Rows:
         return await self._are_there(self._last) and await self._are_there(self._users)
 
     async def _are_there(self, users: list[str]) -> bool:
-        found = await self._connection.fetchval("select count(*) from users where user_id = any($1)", users)
+        found = await self._connection.fetchval(self._counted, users)
         return bool(found == len(users))
-
-
-@asynccontextmanager
-async def _standing(bench: Bench, programs: Sequence[Program]) -> AsyncIterator[list[Running]]:
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(running(program, bench.folder)) for program in programs]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import asyncpg
 
 from bench import drain
 from bench.bench import Bench
-from bench.drain import Drained
+from bench.drain import Drained, Work
 from bench.peers import install
 from bench.programs import Program, closed, peer, usher
 from bench.results import Plot, Section, Series, Table, Target, at_least
@@ -56,7 +56,7 @@ async def run(bench: Bench) -> Section:
         for mix in MIXES:
             for copies in _COPIES.get(mix, (1,)):
                 bench.say(f"sync_user: round {number + 1}, {copies} consumers, {mix}")
-                _add(cells, _ours(copies), mix, await drained(bench, copies, MIXES[mix](tag, count)))
+                _add(cells, _ours(copies), mix, await _ours_drained(bench, copies, MIXES[mix](tag, count)))
         bench.say(f"sync_user: round {number + 1}, peers")
         first = next(iter(MIXES))
         _add(cells, BARE, first, await _bare(bench, drain.distinct(tag, count)))
@@ -64,13 +64,12 @@ async def run(bench: Bench) -> Section:
     return _section(cells, count)
 
 
-async def drained(bench: Bench, copies: int, events: list[UserEvent], url: str | None = None) -> Drained:
-    """Through `copies` of the real consumer; into a new database unless one is given."""
-    database = url or await bench.servers.database()
+async def _ours_drained(bench: Bench, copies: int, events: list[UserEvent]) -> Drained:
+    """Through `copies` of the real consumer, into a new database."""
+    database = await bench.servers.database()
     programs = [usher(bench.servers, "consumer", "sync_user", database_url=database) for _ in range(copies)]
     found = await _into_rows(bench, programs, database, events)
-    if url is None:
-        await bench.servers.drop(database)
+    await bench.servers.drop(database)
     return found
 
 
@@ -85,15 +84,14 @@ async def _bare(bench: Bench, events: list[UserEvent]) -> Drained:
     command = (sys.executable, str(_PEERS / "bare_consume.py"))
     program = peer(BARE, command, bench.servers, QUEUE=QUEUE, COUNT=str(len(events)))
     await bench.servers.clear_broker()
-    return await drain.drained(bench, [program], QUEUE, events, lambda: closed(program.port))
+    return await drain.drained(bench, [program], Work(QUEUE, events, lambda: closed(program.port)))
 
 
 async def _into_rows(bench: Bench, programs: list[Program], database: str, events: list[UserEvent]) -> Drained:
     await bench.servers.clear_broker()
     connection = await asyncpg.connect(database)
     try:
-        rows = drain.Rows(connection, events)
-        return await drain.drained(bench, programs, QUEUE, events, rows.all_there)
+        return await drain.drained(bench, programs, Work(QUEUE, events, drain.Rows(connection, events).all_there))
     finally:
         await connection.close()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from random import Random
@@ -13,49 +13,16 @@ from typing import Final
 import asyncpg
 import psutil
 
-from bench import critical_time, drain, sync_user
+from bench import critical_time, drain, provision, sync_user
 from bench.bench import Bench
+from bench.fill import FIRST_S, YEARS_S, fill, touch
+from bench.programs import usher
 from bench.results import Section, Series, Table, at_least
 from shared.events import UserEvent
 
-_FILL_TIMEOUT_S: Final = 900.0
 _RATE: Final = 500
 _EVENTS_PER_S: Final = 8_000
 
-# Ids begin with the time of creation, as Clerk's do: users were created in equal steps over two years. Their e-mail
-# addresses and names lie anywhere in the index. Indexes are built afterwards, from their own definitions.
-_FIRST_S: Final = 1_700_000_000
-_YEARS_S: Final = 60_000_000
-_INDEXES: Final = """
-select indexdef, format('drop index %I', indexname) as drop from pg_indexes
-where schemaname = 'public' and tablename = 'users' and indexname <> 'users_pkey'
-"""
-_ROOM: Final = "set maintenance_work_mem = '512MB'"
-_DROP_KEYS: Final = """
-alter table users drop constraint users_pkey;
-alter table user_guards drop constraint user_guards_pkey
-"""
-_ADD_KEYS: Final = """
-alter table users add constraint users_pkey primary key (user_id);
-alter table user_guards add constraint user_guards_pkey primary key (user_id)
-"""
-_PEOPLE: Final = """
-create temporary table people as
-select 'user_' || to_hex($2::bigint + number * $3::bigint / $1::int) || left(md5($4 || 'id' || number), 19) as user_id,
-    md5($4 || 'e-mail' || number) as email, md5($4 || 'name' || number) as username,
-    md5($4 || 'event' || number) as event
-from generate_series(1, $1::int) as number
-"""
-_USERS: Final = """
-insert into users (user_id, email, username, first_name, last_name, photo_url, created_at, updated_at)
-select user_id, left(email, 12) || '@example.com', left(username, 12), 'Ada', 'Lovelace',
-    'https://img.clerk.com/' || username, now(), now()
-from people
-"""
-_GUARDS: Final = """
-insert into user_guards (user_id, deleted, version, event_id, event_time)
-select user_id, false, 1, 'msg_' || left(event, 27), now() from people
-"""
 # One more for so many: enough for a few rows on every page of every index.
 _ONE_IN: Final = 25
 _WAL: Final = "select wal_bytes::float8 from pg_stat_wal"
@@ -77,6 +44,16 @@ class Cell:
     wal_kb: Series = field(default_factory=Series)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What else is measured with so many users in the tables."""
+
+    times: dict[int, critical_time.Cell] = field(default_factory=lambda: {_RATE: critical_time.Cell()})
+    created: Series = field(default_factory=Series)
+    ready_s: Series = field(default_factory=Series)
+    rss_mb: Series = field(default_factory=Series)
+
+
 async def run(bench: Bench) -> Section:
     none, few, many = "none", f"{_FEW:,}", f"{bench.plan.users:,}"
     urls = {name: await bench.servers.database() for name in (none, few, many)}
@@ -87,29 +64,54 @@ async def run(bench: Bench) -> Section:
     cases: list[_Case] = [(name, NEW, _LATER) for name in urls if name != many]
     cases += [(many, NEW, _LATER), (many, NEW, _AT_ONCE), (many, ANY_TIME, _AT_ONCE)]
     cells = {case: Cell() for case in cases}
-    times = {name: {_RATE: critical_time.Cell()} for name in urls}
-    for number in range(bench.rounds):
-        await _touch(urls[many], f"touched {number} ", bench.plan.users // _ONE_IN)
-        for case, cell in cells.items():
-            bench.say(f"users: round {number + 1}, {', '.join(case)}")
-            await _drain(bench, case, f"u{number}", urls[case[0]], cell)
-        for name, url in urls.items():
-            await critical_time.measure(bench, url, times[name])
+    shapes = {name: Shape() for name in urls}
+    async with AsyncExitStack() as stack:
+        xatas = {name: await stack.enter_async_context(provision.xata(bench)) for name in urls}
+        for number in range(bench.rounds):
+            await touch(urls[many], f"touched {number} ", bench.plan.users // _ONE_IN)
+            for case, cell in cells.items():
+                bench.say(f"users: round {number + 1}, {', '.join(case)}")
+                await _drain(bench, case, f"u{number}", urls[case[0]], cell)
+            for name, url in urls.items():
+                bench.say(f"users: round {number + 1}, {name}, critical time and databases")
+                await critical_time.measure(bench, url, shapes[name].times)
+                _add(shapes[name], await provision.at_once(bench, f"d{number}", url, xatas[name]))
     await bench.servers.drop(urls[many])
-    return _section(filled_s, cells, times)
+    return _section(filled_s, cells, shapes)
+
+
+def _add(shape: Shape, drained: drain.Drained) -> None:
+    shape.created.add(drained.per_s)
+    shape.ready_s.add(drained.ready_after_s)
+    shape.rss_mb.add(drained.rss_mb)
 
 
 async def _drain(bench: Bench, case: _Case, tag: str, url: str, cell: Cell) -> None:
+    """By a consumer that has been at it for a while: its connections have seen most pages of the indexes."""
     _, created, when = case
-    events = created_users(created, f"{tag} {when} ", int(_EVENTS_PER_S * bench.seconds))
-    if when == _AT_ONCE:
-        await bench.servers.as_admin("checkpoint")
-    cpu_before, wal_before = await _spent(bench)
-    drained = await sync_user.drained(bench, 1, events, url)
-    cpu, wal = await _spent(bench)
+    count = int(_EVENTS_PER_S * bench.seconds)
+    events = created_users(created, f"{tag} {when} ", count)
+    program = usher(bench.servers, "consumer", "sync_user", database_url=url)
+    await bench.servers.clear_broker()
+    connection = await asyncpg.connect(url)
+    try:
+        async with drain.standing(bench, [program]) as consumers:
+            before = created_users(created, f"{tag} {when} before ", count)
+            await drain.emptied(bench, consumers, _work(connection, before))
+            if when == _AT_ONCE:
+                await bench.servers.as_admin("checkpoint")
+            cpu_before, wal_before = await _spent(bench)
+            drained = await drain.emptied(bench, consumers, _work(connection, events))
+            cpu, wal = await _spent(bench)
+    finally:
+        await connection.close()
     cell.per_s.add(drained.per_s)
-    cell.cpu_us.add((cpu - cpu_before) / len(events) * 1e6)
-    cell.wal_kb.add((wal - wal_before) / len(events) / 1000)
+    cell.cpu_us.add((cpu - cpu_before) / count * 1e6)
+    cell.wal_kb.add((wal - wal_before) / count / 1000)
+
+
+def _work(connection: asyncpg.Connection[asyncpg.Record], events: list[UserEvent]) -> drain.Work:
+    return drain.Work(sync_user.QUEUE, events, drain.Rows(connection, events).all_there)
 
 
 async def _spent(bench: Bench) -> tuple[float, float]:
@@ -128,7 +130,7 @@ def created_users(when: str, tag: str, count: int) -> list[UserEvent]:
     random = Random(tag)  # noqa: S311 - reproducible, no secret
     second: Callable[[], int] = {
         NEW: lambda: int(time.time()),
-        ANY_TIME: lambda: _FIRST_S + random.randrange(_YEARS_S),
+        ANY_TIME: lambda: FIRST_S + random.randrange(YEARS_S),
     }[when]
     return [_of_second(event, second()) for event in drain.distinct(f"{tag} {when} ", count)]
 
@@ -139,67 +141,53 @@ def _of_second(event: UserEvent, second: int) -> UserEvent:
     return replace(event, id=f"msg_{digits[24:51]}", subject=f"user_{second:x}{digits[45:]}", data=data)
 
 
-async def fill(url: str, users: int) -> float:
-    started = time.perf_counter()
-    connection = await asyncpg.connect(url)
-    try:
-        async with asyncio.timeout(_FILL_TIMEOUT_S):
-            await connection.execute(_ROOM)
-            indexes = await connection.fetch(_INDEXES)
-            for index in indexes:
-                await connection.execute(index["drop"])
-            await connection.execute(_DROP_KEYS)
-            await _insert(connection, "", users)
-            await connection.execute(_ADD_KEYS)
-            for index in indexes:
-                await connection.execute(index["indexdef"])
-            await connection.execute("vacuum analyze users, user_guards")
-            await connection.execute("checkpoint")
-    finally:
-        await connection.close()
-    return time.perf_counter() - started
-
-
-async def _touch(url: str, tag: str, users: int) -> None:
-    """Change every page after a checkpoint, as the seconds after it do: from then on changes alone are logged."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with asyncio.timeout(_FILL_TIMEOUT_S):
-            await connection.execute("checkpoint")
-            await _insert(connection, tag, users)
-    finally:
-        await connection.close()
-
-
-async def _insert(connection: asyncpg.Connection[asyncpg.Record], tag: str, users: int) -> None:
-    await connection.execute(_PEOPLE, users, _FIRST_S, _YEARS_S, tag)
-    await connection.execute(_USERS)
-    await connection.execute(_GUARDS)
-
-
-def _section(filled_s: float, cells: dict[_Case, Cell], times: dict[str, dict[int, critical_time.Cell]]) -> Section:
-    none, *_, many = times
+def _section(filled_s: float, cells: dict[_Case, Cell], shapes: dict[str, Shape]) -> Section:
+    none, *_, many = shapes
     base = cells[none, NEW, _LATER].per_s
     rows = [
         [*case, cell.per_s.text(), f"{cell.per_s.ratio(base):.2f}", cell.cpu_us.text(), cell.wal_kb.text(1)]
         for case, cell in cells.items()
     ]
-    looked = [[name, cell[_RATE].p50_ms.text(1), cell[_RATE].p99_ms.text(1)] for name, cell in times.items()]
     return Section(
         "With many users in the tables",
         f"`sync_user` on a full queue of new users, and the critical time at {_RATE}/s; Postgres has a quarter of the "
-        "memory. Ids begin with the time of creation, as Clerk's do, so new users' ids come last in the index; their "
-        "addresses and names lie anywhere. A page's first change after a checkpoint is logged as the whole page: "
-        "between checkpoints nearly every page has had it, right after one none. Users created at any time, right "
-        "after a checkpoint, are the worst case: their ids, too, lie anywhere. "
-        f"Filling the tables took {filled_s:.0f} s.",
+        "memory, and the consumer has done as many events before the clock starts. Ids begin with the time of "
+        "creation, as Clerk's do, so new users' ids come last in the index; their addresses and names lie anywhere. A "
+        "page's first change after a checkpoint is logged as the whole page: between checkpoints nearly every page has "
+        "had it, right after one none. Users created at any time, right after a checkpoint, are the worst case: their "
+        f"ids, too, lie anywhere. Filling the tables took {filled_s:.0f} s.",
         tables=[
             Table(
                 ["users before", "new users", "when", "events/s", "to none", "Postgres: CPU, us each", "WAL, kB each"],
                 rows,
             ),
-            Table(["users before", "critical time: p50 ms", "p99 ms"], looked),
+            _shapes(shapes),
         ],
-        targets=[at_least(f"with {many} users to none", 0.8, cells[many, NEW, _LATER].per_s.ratio(base))],
+        targets=[
+            at_least(f"with {many} users to none: sync_user", 0.8, cells[many, NEW, _LATER].per_s.ratio(base)),
+            at_least(f"with {many} users to none: databases", 0.8, shapes[many].created.ratio(shapes[none].created)),
+        ],
         samples={", ".join(case): cell.per_s.samples for case, cell in cells.items()},
     )
+
+
+def _shapes(shapes: dict[str, Shape]) -> Table:
+    none = next(iter(shapes.values()))
+    rows = [
+        [
+            name,
+            shape.times[_RATE].p50_ms.text(1),
+            shape.times[_RATE].p99_ms.text(1),
+            shape.created.text(),
+            f"{shape.created.ratio(none.created):.2f}",
+            shape.ready_s.text(2),
+            shape.rss_mb.text(),
+        ]
+        for name, shape in shapes.items()
+    ]
+    caption = (
+        "The same users have their databases, at Xata's stand-in, which has each new one healthy at once; the ingress "
+        "knows no table."
+    )
+    headers = ["users before", "critical time: p50 ms", "p99 ms", "databases/s", "to none", "ready after s", "RSS MB"]
+    return Table(headers, rows, caption)

@@ -29,6 +29,7 @@ from local.settings import inherited
 _PROTOCOL_VERSION = 3 << 16
 _ASKS_FOR_PASSWORD = b"R"
 _STOP_TIMEOUT_S = 30.0
+# Texts are in the order of their code points either way; as collation, C alone compares them without the system's help.
 _LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"
 # Variables of the caller that may point at another server.
 _FOREIGN = ("PG",)
@@ -193,7 +194,8 @@ class PostgresCluster:
         sync = [] if self._fsync else ["--no-sync"]
         cluster.run(
             "initdb", "-D", cluster.folder / "data.new", "-U", self.user, "--auth=scram-sha-256",
-            f"--pwfile={cluster.folder / 'password'}", "--encoding=UTF8", f"--locale={_LOCALE}", *sync,
+            f"--pwfile={cluster.folder / 'password'}", "--encoding=UTF8", f"--locale={_LOCALE}", "--lc-collate=C",
+            *sync,
         )  # fmt: skip
         cluster.single_user("data.new", f"CREATE DATABASE {_identifier(self.database)}")
         unfinished.rename(self.data)

@@ -69,7 +69,9 @@ class Broker(asyncio.Protocol):
                 if method(data, start + _HEAD_BYTES)[0] != _PUBLISH:
                     self._answer(channel, data[start:after])
             elif kind in _CONTENT:
-                self._missing = body_size(data, start + _HEAD_BYTES)[0] if kind == FRAME_HEADER else self._missing - size
+                self._missing = (
+                    body_size(data, start + _HEAD_BYTES)[0] if kind == FRAME_HEADER else self._missing - size
+                )
                 if not self._missing:
                     self._last, self._channel = self._last + 1, channel
             start = after

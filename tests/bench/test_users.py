@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncpg
 
-from bench.users import ANY_TIME, NEW, created_users, fill
+from bench.fill import fill
+from bench.users import ANY_TIME, NEW, created_users
 from shared.events import UserEvent
 
 USERS = 500
-DEFINITIONS = "select indexdef from pg_indexes where tablename in ('users', 'user_guards') order by indexdef"
+DEFINITIONS = "select indexdef from pg_indexes where schemaname = 'public' order by indexdef"
+IN_ALL_TABLES = """
+select count(*) from users join user_guards using (user_id) join databases using (user_id)
+join xata_placements using (name)
+"""
 
 
 async def test_filled_tables_hold_each_user_and_its_guard_and_have_their_indexes_again(
@@ -16,7 +21,7 @@ async def test_filled_tables_hold_each_user_and_its_guard_and_have_their_indexes
 ) -> None:
     before = await pool.fetch(DEFINITIONS)
     await fill(database_url, USERS)
-    assert await pool.fetchval("select count(*) from users join user_guards using (user_id)") == USERS
+    assert await pool.fetchval(IN_ALL_TABLES) == USERS
     assert await pool.fetch(DEFINITIONS) == before
     assert await pool.fetchval("select reltuples from pg_class where relname = 'users'") == USERS
 
