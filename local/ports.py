@@ -2,11 +2,15 @@
 
 import random
 import socket
+from collections import deque
 from urllib.parse import urlsplit
 
 from local.settings import free_port_range
 
 LOOPBACK = "127.0.0.1"
+
+# Handed out lately, and perhaps not listened on yet. Fewer than the smallest range has.
+_given: deque[int] = deque(maxlen=500)
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -20,8 +24,11 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port() -> int:
-    for port in random.SystemRandom().sample(free_port_range(), 200):
+    """One that this process has not been handed lately: a server may listen long after its port was chosen."""
+    left = sorted(set(free_port_range()).difference(_given))
+    for port in random.SystemRandom().sample(left, 200):
         if is_free(port):
+            _given.append(port)
             return port
     raise OSError("no free TCP port found on 127.0.0.1")
 
