@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import asyncpg
 import structlog
 
 from consumer.providers.protocol import QuotaBlocked, UserDatabase
@@ -19,15 +18,11 @@ from consumer.providers.xata.answers import AlreadyThereError, NotFoundError, Un
 from consumer.providers.xata.api import XataApi
 from consumer.providers.xata.bodies import Limits, Project
 from consumer.providers.xata.configuration import PoolWishes
+from consumer.providers.xata.looks import DEFAULT_MAX_BRANCHES, Looks
 from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.pace import Pace
 from consumer.providers.xata.placements import Placement, Placements
-from consumer.providers.xata.templates import Templates
-from shared import postgres
 from shared.errors import DependencyDown, NotYet
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 log = structlog.get_logger()
 
@@ -36,71 +31,28 @@ AGE_S: Final = 600.0
 AGE_WHEN_FULL_S: Final = 30.0
 # What other copies use of the pool is taken into the metrics so often, while there are creations.
 REPORT_S: Final = 2.0
-# Whoever died while looking is not waited for longer; two looks at once cost requests, no more.
-LOOK_LASTS_S: Final = 20.0
 QUOTA_RETRY_S: Final = 300.0
 BUSY_RETRY_S: Final = 2.0
 LOOKS_AT_OTHERS: Final = 20
 WARN_AT: Final = 0.8
-DEFAULT_MAX_BRANCHES: Final = 100
-
-_KNOW: Final = """
-insert into xata_projects (project, name) select * from unnest($1::text[], $2::text[])
-on conflict (project) do update set name = excluded.name where xata_projects.name <> excluded.name
-"""
-_STALE: Final = """
-select project from xata_projects where project = any($1::text[])
-    and (looked_at is null or looked_at < clock_timestamp() - $2::float8 * interval '1 second') order by project
-"""
-_BEGIN_LOOK: Final = """
-update xata_projects set looking_until = clock_timestamp() + $3::float8 * interval '1 second'
-where project = $1
-    and (looked_at is null or looked_at < clock_timestamp() - $2::float8 * interval '1 second')
-    and (looking_until is null or looking_until < clock_timestamp())
-returning true
-"""
-_UNKNOWN: Final = """
-select exists (
-    select from xata_projects
-    where project = any($1::text[]) and (max_branches is null or looking_until > clock_timestamp())
-)
-"""
-_END_LOOK: Final = "update xata_projects set looking_until = null where project = $1"
-_NOTE: Final = """
-update xata_projects set max_branches = $2, lacks = $4, looked_at = clock_timestamp(), others = $5 + (
-    select count(*) from unnest($3::text[]) as listed(name)
-    where not exists (select from xata_placements as own where own.project = $1 and own.name = listed.name)
-)
-where project = $1
-"""
-_NOTE_FULL: Final = """
-update xata_projects set full_until = clock_timestamp() + $2::float8 * interval '1 second', looked_at = null
-where project = $1
-"""
-_FILL: Final = """
-select coalesce(sum(max_branches), 0) as room, coalesce(sum(others + placed), 0) as used
-from xata_projects where project = any($1::text[])
-"""
 
 
 class Projects:
-    def __init__(  # noqa: PLR0913 - the allocation is where everything about room meets
+    def __init__(
         self,
-        pool: Pool,
+        looks: Looks,
         api: XataApi,
         pace: Pace,
         placements: Placements,
-        templates: Templates,
         wishes: PoolWishes,
         metrics: XataMetrics,
         *,
         sleep_after_minutes: int | None,
     ) -> None:
-        self._pool = pool
+        self._looks = looks
         self._api = api
         self._pace = pace
         self._placements = placements
-        self._templates = templates
         self._wishes = wishes
         self._metrics = metrics
         self._sleep_after_minutes = sleep_after_minutes
@@ -156,8 +108,7 @@ class Projects:
         Raises:
             NotYet: a request that has no answer could still make the branch there.
         """
-        async with postgres.translated():
-            await self._pool.execute(_NOTE_FULL, placement.project, AGE_WHEN_FULL_S)
+        await self._looks.note_full(placement.project, AGE_WHEN_FULL_S)
         if not await self._placements.release(placement):
             left_s = max(BUSY_RETRY_S, placement.unanswered_s)
             raise NotYet("an earlier request to create the branch has no answer yet", left_s)
@@ -166,9 +117,7 @@ class Projects:
         """The ids of the pool's projects."""
         if self._members is None or time.monotonic() - self._members[0] > age_s:
             projects = await self._list()
-            async with postgres.translated():
-                columns = [project.id for project in projects], [project.name for project in projects]
-                await self._pool.execute(_KNOW, *columns)
+            await self._looks.know(projects)
             self._members = time.monotonic(), projects
             self._looked_at = -math.inf  # some may be new
         return [project.id for project in self._members[1]]
@@ -193,33 +142,8 @@ class Projects:
         ]
 
     async def _look(self, members: list[str], age_s: float) -> None:
-        """Bring what is known of the projects up to date, unless another copy is at it."""
-        async with postgres.translated():
-            stale = [row["project"] for row in await self._pool.fetch(_STALE, members, age_s)]
-        for project in stale:
-            async with postgres.translated():
-                mine = await self._pool.fetchval(_BEGIN_LOOK, project, age_s, LOOK_LASTS_S)
-            if not mine:
-                continue
-            try:
-                await self._look_at(project)
-            finally:
-                async with postgres.translated():
-                    await self._pool.execute(_END_LOOK, project)
-
+        await self._looks.look(members, age_s)
         self._looked_at = time.monotonic()
-
-    async def _look_at(self, project: str) -> None:
-        try:
-            most = (await self._api.project_limits(project)).branches_per_project or DEFAULT_MAX_BRANCHES
-            branches = await self._api.branches(project)
-        except NotFoundError:
-            log.warning("xata_project_missing", project=project)
-            most, branches = 0, []
-        names = [branch.name for branch in branches]
-        lacks, to_make = self._templates.lacking(branches), self._templates.to_make(branches)
-        async with postgres.translated():
-            await self._pool.execute(_NOTE, project, most, names, lacks, to_make)
 
     async def _reserve(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
         placed = await self._placements.reserve(wanted, region, members)
@@ -253,9 +177,7 @@ class Projects:
     async def _after_others(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
         """Other copies look as well: what they see may be room."""
         for _ in range(LOOKS_AT_OTHERS):
-            async with postgres.translated():
-                unknown = await self._pool.fetchval(_UNKNOWN, members)
-            if not unknown:
+            if not await self._looks.unknown(members):
                 break
             await asyncio.sleep(BUSY_RETRY_S / LOOKS_AT_OTHERS)
         else:
@@ -298,11 +220,8 @@ class Projects:
 
     async def _report(self, members: list[str]) -> tuple[int, int]:
         """Used, and room in all, with what may still be made."""
-        async with postgres.translated():
-            row = await self._pool.fetchrow(_FILL, members)
-        assert row is not None and self._members is not None  # noqa: S101, PT018 - aggregates have a row
-        used, room = int(row["used"]), int(row["room"])
-        if self._wishes.prefix is not None:
+        used, room = await self._looks.fill(members)
+        if self._wishes.prefix is not None and self._members is not None:
             made = sum(project.name.startswith(self._wishes.prefix) for project in self._members[1])
             each = room // len(members) if room else DEFAULT_MAX_BRANCHES
             room += max(0, self._wishes.most - made) * each

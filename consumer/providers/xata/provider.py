@@ -22,6 +22,7 @@ from consumer.providers.xata.configuration import XataConfiguration
 from consumer.providers.xata.creating import BUSY_RETRY_S, Creating, is_ours
 from consumer.providers.xata.live_regions import LiveRegions
 from consumer.providers.xata.login import connection_url, host_of
+from consumer.providers.xata.looks import Looks
 from consumer.providers.xata.metrics import XataMetrics
 from consumer.providers.xata.pace import Pace
 from consumer.providers.xata.placements import Placement, Placements
@@ -66,8 +67,9 @@ class XataProvider:
         self._placements = Placements(pool, unclear_s=wishes.waiting.unclear_s)
         templates = Templates(self._api, branch, migrations=migrations, api_url=wishes.url)
         sleep = branch.sleep_after_minutes
+        looks = Looks(pool, self._api, templates)
         self._projects = Projects(
-            pool, self._api, pace, self._placements, templates, wishes.pool, metrics, sleep_after_minutes=sleep
+            looks, self._api, pace, self._placements, wishes.pool, metrics, sleep_after_minutes=sleep
         )
         self._creating = Creating(
             self._api, pace, self._projects, self._placements, templates, sleep_after_minutes=sleep

@@ -17,7 +17,7 @@ import pytest
 
 from consumer.database_state import State
 from consumer.providers.protocol import UserDatabase
-from consumer.providers.xata import projects
+from consumer.providers.xata import looks
 from consumer.providers.xata.configuration import BranchWishes, PoolWishes, Waiting
 from consumer.providers.xata.provider import XataProvider
 from consumer.provision_database import ProvisionDatabase
@@ -41,7 +41,7 @@ mode: Final = pytest.mark.parametrize("templates", [{}, {REGION: ("template",)}]
 
 @pytest.fixture(autouse=True)
 def _nobody_is_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projects, "LOOK_LASTS_S", UNCLEAR_S)
+    monkeypatch.setattr(looks, "LOOK_LASTS_S", UNCLEAR_S)
 
 
 @pytest.fixture
