@@ -29,13 +29,14 @@ from shared.headers import APP_ID, ATTEMPT
 
 _FILL_TIMEOUT_S: Final = 90.0
 _FILL_AT_ONCE: Final = 500
-_DRAIN_TIMEOUT_S: Final = 120.0
+_DRAIN_TIMEOUT_S: Final = 300.0
 _LOOK_S: Final = 0.005
 _DUPLICATES: Final = 0.3
 _HOT_SHARE: Final = 0.8
 _HOT_USERS: Final = 10
 
 Finished = Callable[[], Awaitable[bool]]
+WhenFull = Callable[[], Awaitable[object]]
 
 
 def distinct(tag: str, count: int) -> list[UserEvent]:
@@ -114,10 +115,19 @@ async def standing(bench: Bench, programs: Sequence[Program]) -> AsyncIterator[l
         yield [await stack.enter_async_context(running(program, bench.folder)) for program in programs]
 
 
-async def emptied(bench: Bench, consumers: Sequence[Running], work: Work, look_s: float = _LOOK_S) -> Drained:
-    """From the full queue until `work` is finished."""
+async def emptied(
+    bench: Bench,
+    consumers: Sequence[Running],
+    work: Work,
+    *,
+    when_full: WhenFull | None = None,
+    look_s: float = _LOOK_S,
+) -> Drained:
+    """From the full queue until `work` is finished; `when_full` comes right before."""
     with _paused(consumers):
         await fill(bench.servers.amqp_url, work.queue, work.events)
+        if when_full is not None:
+            await when_full()
         cpu_before = sum(consumer.cpu_s() for consumer in consumers)
     started = time.perf_counter()
     async with asyncio.timeout(_DRAIN_TIMEOUT_S):

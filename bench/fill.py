@@ -42,13 +42,13 @@ select user_id, false, 1, 'msg_' || left(event, 27), now() from people
 """
 _DATABASES: Final = """
 insert into databases (user_id, provider, project, name, provider_id, region, host, state, event_id, ready_at)
-select user_id, 'xata', 'project_' || number / 100, 'db-' || user_id, 'branch_' || left(event, 20), 'eu-central-1',
+select user_id, 'xata', 'project_' || number / 100, user_id, 'branch_' || left(event, 20), 'eu-central-1',
     left(event, 20) || '.eu-central-1.xata.tech', 'ready', 'msg_' || left(event, 27), now()
 from people
 """
 _PLACES: Final = """
 insert into xata_placements (name, user_id, project, region, branch_id)
-select 'db-' || user_id, user_id, 'project_' || number / 100, 'eu-central-1', 'branch_' || left(event, 20) from people
+select user_id, user_id, 'project_' || number / 100, 'eu-central-1', 'branch_' || left(event, 20) from people
 """
 
 

@@ -9,7 +9,7 @@ from local.settings import free_port_range
 
 LOOPBACK = "127.0.0.1"
 
-# Handed out lately, and perhaps not listened on yet. Fewer than the smallest range has.
+# Handed out lately by this process, and perhaps not listened on yet. Fewer than the smallest range has.
 _given: deque[int] = deque(maxlen=500)
 
 
@@ -28,15 +28,14 @@ def free_port() -> int:
     left = sorted(set(free_port_range()).difference(_given))
     for port in random.SystemRandom().sample(left, 200):
         if is_free(port):
-            _given.append(port)
-            return port
+            return _handed_out(port)
     raise OSError("no free TCP port found on 127.0.0.1")
 
 
 def preferred_or_free(port: int, *, taken: frozenset[int] = frozenset()) -> int:
     """`port` when nobody listens there and it is not among the already `taken`, else any free one."""
     if port not in taken and is_free(port):
-        return port
+        return _handed_out(port)
     return next(other for other in iter(free_port, None) if other not in taken)
 
 
@@ -51,7 +50,7 @@ class Ports:
         preferred = wished or (urlsplit(last_url).port if last_url else None) or default
         if preferred not in self._taken and is_free(preferred, host):
             self._taken.add(preferred)
-            return preferred
+            return _handed_out(preferred)
         port = self.another()
         self.notes.append(f"port {preferred} is taken: {what} listens on {port}")
         return port
@@ -62,9 +61,14 @@ class Ports:
         if port is None or port in self._taken or not is_free(port):
             return self.another()
         self._taken.add(port)
-        return port
+        return _handed_out(port)
 
     def another(self) -> int:
         port = next(port for port in iter(free_port, None) if port not in self._taken)
         self._taken.add(port)
         return port
+
+
+def _handed_out(port: int) -> int:
+    _given.append(port)
+    return port

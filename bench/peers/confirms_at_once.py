@@ -52,13 +52,13 @@ class Broker(asyncio.Protocol):
         if not self._greeted:
             self._greeted, start = True, _GREETING_BYTES
             self._say(commands.Connection.Start(mechanisms="PLAIN AMQPLAIN", server_properties={}), 0)
-        self._rest = data[self._taken(data, start) :]
+        self._rest = data[self._take_all(data, start) :]
         if self._last > self._confirmed:
             self._confirmed = self._last
             self._say(commands.Basic.Ack(self._last, multiple=True), self._channel)
 
-    def _taken(self, data: bytes, start: int) -> int:
-        """Where the first frame begins that is not all there. One loop without calls: it is to cost next to nothing."""
+    def _take_all(self, data: bytes, start: int) -> int:
+        """Returns where the first frame begins that is not all there. In one loop: it is to cost next to nothing."""
         head, method, body_size, end = _HEAD.unpack_from, _METHOD.unpack_from, _BODY_SIZE.unpack_from, len(data)
         while end - start >= _HEAD_BYTES:
             kind, channel, size = head(data, start)

@@ -32,7 +32,8 @@ CREATE_TIMEOUT_S: Final = 45.0
 
 _LOCK: Final = "select pg_advisory_lock(hashtextextended('usher.provider.template', 0))"
 _UNLOCK: Final = "select pg_advisory_unlock(hashtextextended('usher.provider.template', 0))"
-# What is in a copy belongs to whom it belongs to in the template, so that every login needs its own.
+# What is in a copy belongs to whom it belongs to in the template, so that every login needs its own. Older templates,
+# which are not compact, have other names.
 _NAME: Final = """
 select 'usher_template_' || left(encode(sha256(convert_to('compact ' || $1 || current_user, 'UTF8')), 'hex'), 16)
 """
@@ -47,7 +48,7 @@ select format('comment on database %1$I is %2$L; alter database %1$I allow_conne
 # Every copy pays for each page and each file of the template: a rewritten table has no free space, nor the maps of it.
 # What is shared by all databases is not copied; and who rewrites it has the whole server wait.
 _REWRITE: Final = """
-select format('vacuum (full, freeze) %s', oid::regclass) from pg_class
+select format('vacuum full %s', oid::regclass) from pg_class
 where relkind = 'r' and relpersistence = 'p' and not relisshared
 """
 _FINISH: Final = """

@@ -93,7 +93,7 @@ class Looks:
                 async with postgres.translated():
                     await self._pool.execute(_END_LOOK, project)
 
-    async def unknown(self, members: list[str]) -> bool:
+    async def any_unknown(self, members: list[str]) -> bool:
         """Whether one of them was never looked at, or is being looked at."""
         async with postgres.translated():
             return bool(await self._pool.fetchval(_UNKNOWN, members))
@@ -103,7 +103,7 @@ class Looks:
         async with postgres.translated():
             await self._pool.execute(_NOTE_FULL, project, for_s)
 
-    async def fill(self, members: list[str]) -> tuple[int, int]:
+    async def used_and_room(self, members: list[str]) -> tuple[int, int]:
         """How many branches there are and are reserved, and how many there may be."""
         async with postgres.translated():
             row = await self._pool.fetchrow(_FILL, members)

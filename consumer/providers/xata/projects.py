@@ -177,7 +177,7 @@ class Projects:
     async def _after_others(self, wanted: UserDatabase, region: str, members: list[str]) -> Placement | None:
         """Other copies look as well: what they see may be room."""
         for _ in range(LOOKS_AT_OTHERS):
-            if not await self._looks.unknown(members):
+            if not await self._looks.any_unknown(members):
                 break
             await asyncio.sleep(BUSY_RETRY_S / LOOKS_AT_OTHERS)
         else:
@@ -220,8 +220,9 @@ class Projects:
 
     async def _report(self, members: list[str]) -> tuple[int, int]:
         """Used, and room in all, with what may still be made."""
-        used, room = await self._looks.fill(members)
-        if self._wishes.prefix is not None and self._members is not None:
+        used, room = await self._looks.used_and_room(members)
+        assert self._members is not None  # noqa: S101 - who reports has asked for them
+        if self._wishes.prefix is not None:
             made = sum(project.name.startswith(self._wishes.prefix) for project in self._members[1])
             each = room // len(members) if room else DEFAULT_MAX_BRANCHES
             room += max(0, self._wishes.most - made) * each

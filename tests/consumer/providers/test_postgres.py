@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from consumer.providers import postgres as postgres_module
+from consumer.providers import postgres_template
 from consumer.providers.addresses import at_database, host_of
 from consumer.providers.names import database_name
 from consumer.providers.postgres import PostgresProvider
@@ -178,9 +179,7 @@ async def test_a_users_database_takes_less_room_than_an_empty_one(
     """Schema and all: that much less is copied and logged with each creation."""
     await made(provider, wanted)
 
-    sizes = "select pg_database_size($1), pg_database_size('template0')"
-    ours, empty = await admin.fetchrow(sizes, wanted.name) or (0, 0)
-    assert 0 < ours < 0.95 * empty
+    assert await _compact(admin, wanted)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +200,23 @@ async def test_a_template_whose_making_was_cut_off_is_finished(
     await made(provider, wanted)
 
     assert await admin.fetchval("select datallowconn from pg_database where datname = $1", template) is False
+
+
+async def test_a_template_whose_rewriting_was_cut_off_is_rewritten(
+    provider: PostgresProvider,
+    admin: asyncpg.Connection[asyncpg.Record],
+    wanted: UserDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await _dropped_template(provider, admin)
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_template, "_REWRITE", "select 'select pg_terminate_backend(pg_backend_pid())'")
+        with pytest.raises(DependencyDown):
+            await provider.create(wanted)
+
+    await made(provider, wanted)
+
+    assert await _compact(admin, wanted)
 
 
 async def test_a_template_that_was_dropped_is_made_anew(
@@ -249,6 +265,7 @@ async def test_a_login_that_may_only_create_databases_is_enough(
 
     await maker.check()
     await made(maker, wanted)
+    assert await _compact(admin, wanted)
     await maker.delete(wanted)
 
     assert not await admin.fetchval("select 1 from pg_database where datname = $1", wanted.name)
@@ -421,3 +438,9 @@ async def test_a_warm_provider_has_its_sessions_and_the_template_before_the_firs
 
     assert await admin.fetchval(sessions) == before + postgres_module.MAX_SESSIONS
     assert provider._template._name is not None
+
+
+async def _compact(admin: asyncpg.Connection[asyncpg.Record], database: UserDatabase) -> bool:
+    sizes = "select pg_database_size($1), pg_database_size('template0')"
+    ours, empty = await admin.fetchrow(sizes, database.name) or (0, 0)
+    return bool(0 < ours < 0.95 * empty)
