@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Final, cast
 
 import uvloop
@@ -218,8 +219,9 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
+@lru_cache(maxsize=64)
 def _content_length(head: bytes) -> int:
-    """Of an answer's head; every program here sends one, or nothing at all after the head."""
+    """Of an answer's head; every program here sends one, or nothing at all after the head. Most heads are alike."""
     _, found, rest = head.lower().partition(b"content-length:")
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 

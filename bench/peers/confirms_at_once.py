@@ -11,14 +11,17 @@ from typing import Any, Final, cast
 
 import uvloop
 from pamqp import base, commands, frame
-from pamqp.constants import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
+from pamqp.constants import FRAME_END, FRAME_METHOD
 
-_HEAD: Final = struct.Struct(">BHI")
-_METHOD: Final = struct.Struct(">I")
-_BODY_SIZE: Final = struct.Struct(">4xQ")
-_HEAD_BYTES: Final = _HEAD.size
+# A frame's type, channel and size, and which method it is; of a content header its size and that of the body.
+_HEAD: Final = struct.Struct(">BHII")
+_BODY_BYTES: Final = struct.Struct(">3xI4xQ")
+_ACK: Final = struct.Struct(">BHIIQBB")
+_LEAST_BYTES: Final = _HEAD.size
+_HEADER_BYTES: Final = _BODY_BYTES.size
+_AROUND: Final = 8  # bytes of a frame around what it carries
 _PUBLISH: Final = commands.Basic.Publish.index
-_CONTENT: Final = (FRAME_HEADER, FRAME_BODY)
+_ACK_ALL: Final = commands.Basic.Ack.index
 _GREETING_BYTES: Final = len(b"AMQP\x00\x00\x09\x01")
 
 _ANSWERS: Final[dict[str, Callable[[Any], base.Frame | None]]] = {
@@ -39,7 +42,6 @@ class Broker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._greeted = False
-        self._missing = 0
         self._last = self._confirmed = 0
         self._channel = 0
 
@@ -53,27 +55,28 @@ class Broker(asyncio.Protocol):
             self._greeted, start = True, _GREETING_BYTES
             self._say(commands.Connection.Start(mechanisms="PLAIN AMQPLAIN", server_properties={}), 0)
         self._rest = data[self._take_all(data, start) :]
-        if self._last > self._confirmed:
+        if self._last > self._confirmed and self._transport is not None:
             self._confirmed = self._last
-            self._say(commands.Basic.Ack(self._last, multiple=True), self._channel)
+            self._transport.write(_ACK.pack(FRAME_METHOD, self._channel, 13, _ACK_ALL, self._last, 1, FRAME_END))
 
     def _take_all(self, data: bytes, start: int) -> int:
-        """Returns where the first frame begins that is not all there. In one loop: it is to cost next to nothing."""
-        head, method, body_size, end = _HEAD.unpack_from, _METHOD.unpack_from, _BODY_SIZE.unpack_from, len(data)
-        while end - start >= _HEAD_BYTES:
-            kind, channel, size = head(data, start)
-            after = start + _HEAD_BYTES + size + 1
-            if after > end:
+        """Returns where the first message or frame begins that is not all there. It is to cost next to nothing."""
+        frame_head, body_bytes, end = _HEAD.unpack_from, _BODY_BYTES.unpack_from, len(data)
+        while end - start >= _LEAST_BYTES:
+            kind, channel, size, method = frame_head(data, start)
+            after = start + size + _AROUND
+            if kind == FRAME_METHOD and method == _PUBLISH:
+                if end - after < _HEADER_BYTES:
+                    break
+                size, body = body_bytes(data, after)
+                after += size + _AROUND + (body and body + _AROUND)  # what is small is one frame
+                if after > end:
+                    break
+                self._last, self._channel = self._last + 1, channel
+            elif after > end:
                 break
-            if kind == FRAME_METHOD:
-                if method(data, start + _HEAD_BYTES)[0] != _PUBLISH:
-                    self._answer(channel, data[start:after])
-            elif kind in _CONTENT:
-                self._missing = (
-                    body_size(data, start + _HEAD_BYTES)[0] if kind == FRAME_HEADER else self._missing - size
-                )
-                if not self._missing:
-                    self._last, self._channel = self._last + 1, channel
+            elif kind == FRAME_METHOD:
+                self._answer(channel, data[start:after])
             start = after
         return start
 
