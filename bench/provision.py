@@ -92,7 +92,7 @@ async def xata(bench: Bench) -> AsyncIterator[dict[str, str]]:
 async def _provisioned(bench: Bench, events: list[UserEvent], database: str, settings: Mapping[str, str]) -> Drained:
     """The first few are not measured."""
     await bench.servers.clear_broker()
-    connection = await asyncpg.connect(database)
+    connection = await drain.watching(database)
 
     def work(some: list[UserEvent]) -> Work:
         return Work(QUEUE, some, drain.Rows(connection, some, _READY).all_there)

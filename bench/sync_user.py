@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import asyncpg
-
 from bench import drain
 from bench.bench import Bench
 from bench.drain import Drained, Work
@@ -89,7 +87,7 @@ async def _bare(bench: Bench, events: list[UserEvent]) -> Drained:
 
 async def _into_rows(bench: Bench, programs: list[Program], database: str, events: list[UserEvent]) -> Drained:
     await bench.servers.clear_broker()
-    connection = await asyncpg.connect(database)
+    connection = await drain.watching(database)
     try:
         return await drain.drained(bench, programs, Work(QUEUE, events, drain.Rows(connection, events).all_there))
     finally:

@@ -97,7 +97,7 @@ async def _drain(bench: Bench, case: _Case, tag: str, url: str, cell: Cell) -> N
     events = created_users(created, f"{tag} {when} ", count)
     program = usher(bench.servers, "consumer", "sync_user", database_url=url)
     await bench.servers.clear_broker()
-    connection = await asyncpg.connect(url)
+    connection = await drain.watching(url)
     spent: list[float] = []
 
     async def begin() -> None:
