@@ -45,7 +45,7 @@ def bench(
     """Measure Usher beside its peers and ceilings, on servers of its own; stops by itself, and on Ctrl-C.
 
     A run of everything writes docs/performance.md and its plots; every run adds to .bench/results.json. It takes
-    twenty minutes and up to 40 GB of the folder for temporary files (TMPDIR), which is emptied at the end.
+    a quarter of an hour and 30 GB of the folder for temporary files (TMPDIR), which is emptied at the end.
 
     [bold]Examples[/bold]
 
